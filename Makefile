@@ -1,0 +1,34 @@
+# Each target sets up .venv by itself: python3 (3.11 or newer) with venv and a network to the package index will do.
+PYTHON ?= python3
+PACK   ?= ecg
+BIN    := .venv/bin
+PACKS  := $(patsubst plugins/%/pyproject.toml,plugins/%,$(wildcard plugins/*/pyproject.toml))
+READY  := .venv/.ready
+
+.PHONY: quickstart test test-all gpu-check lint bench clean
+quickstart: $(READY)
+	$(BIN)/counterpoint fit $(PACK)/quickstart
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu"
+
+# Needs no .venv: it runs with whatever python3 has torch, lightning and pytest, and names what it skips.
+gpu-check:
+	PYTHONPATH=core:plugins/ecg $(PYTHON) -m pytest -m gpu -rs
+
+lint: $(READY)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/quickstart.py
+
+$(READY): pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PACKS))
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]' $(foreach pack,$(PACKS),-e $(pack))
+	@touch $@
+
+clean:
+	rm -rf .venv build dist
