@@ -1,0 +1,43 @@
+"""Markers for the annotations of a component's parameters, in a module that imports nothing heavy.
+
+def crop(*, seconds: float, rate: Annotated[float, Given("rate")]): ...
+def chain(*, steps: list[Annotated[Any, Use("view")]]): ...
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+KINDS = ("dataset", "sampler", "encoder", "head", "view", "objective", "optimizer", "schedule", "evaluator", "callback")
+
+
+@dataclass(frozen=True)
+class Use:
+    """The parameter is itself a component of this kind, written as a mapping with `use` in a recipe."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """The parameter is filled from what the data or the model knows unless the recipe says otherwise.
+
+    Of a modality (encoders, views): `channels`, `length`, `rate` (Hz), `vocabulary`, and whatever else its dataset's
+    spec says. Of a head: `width` (H of the encoder's `h`). Of an objective: `dim` (D of `z`), `size` (samples in the
+    training set), `modalities` (their names, in the order of the recipe).
+    """
+
+    name: str
+
+
+Encoder = Annotated[Any, Use("encoder")]
+Head = Annotated[Any, Use("head")]
+Step = Annotated[Any, Use("view")]
+Channels = Annotated[int, Given("channels")]
+Rate = Annotated[float, Given("rate")]
+MaybeRate = Annotated[float | None, Given("rate")]
+Length = Annotated[int | None, Given("length")]
+Vocabulary = Annotated[int, Given("vocabulary")]
+Width = Annotated[int, Given("width")]
+Dim = Annotated[int, Given("dim")]
+Size = Annotated[int, Given("size")]
+Modalities = Annotated[list[str] | None, Given("modalities")]
