@@ -1,0 +1,186 @@
+"""The sections of a recipe, as dataclasses whose annotations say what each may hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le
+from pydantic import AfterValidator, AllowInfNan
+
+from counterpoint.markers import Use
+from counterpoint.recipe.annotations import Named, section_fields
+from counterpoint.recipe.call import Call, all_calls, plain
+from counterpoint.recipe.origin import Origin
+from counterpoint.recipe.trainer import Positive, TrainerOptions
+from counterpoint.recipe.yaml import dump
+
+
+def _file_name(name: str) -> str:
+    """A name that stays inside the folder it is put in, on every file system."""
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError(f"expected letters, digits, '.', '_' and '-', without a leading dot; got {name[:40]!r}")
+    return name
+
+
+DataCall = Annotated[Call, Use("dataset")]
+EncoderCall = Annotated[Call, Use("encoder")]
+Heads = dict[str, Annotated[Call, Use("head")]]
+Views = dict[str, list[Annotated[Call, Use("view")]]]
+Objectives = Annotated[dict[str, Annotated[Call, Use("objective")]], Named("loss")]
+OptimizerCall = Annotated[Call, Use("optimizer")]
+ScheduleCall = Annotated[Call, Use("schedule")]
+FileName = Annotated[str, AfterValidator(_file_name)]
+Finite = Annotated[float, AllowInfNan(False)]
+Decay = Annotated[float, Ge(0), Le(1)]
+Weights = dict[str, Finite]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How samples become batches.
+
+    batch        samples in a batch, over all ranks; micro_batch: samples encoded at a time, None = all
+    workers      processes that read samples; auto: as many as help
+    sampler      the order of the samples; on_bad: what a sample that cannot be read does
+    """
+
+    sampler: Annotated[Call, Use("sampler")]
+    batch: Positive = 64
+    micro_batch: Positive | None = None
+    workers: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
+    on_bad: Literal["raise", "skip"] = "raise"
+
+
+@dataclass(frozen=True)
+class MomentumOptions:
+    """Decay of the momentum encoders, and its value at the end; None: what the objective asks for."""
+
+    decay: Decay | None = None
+    final: Decay | None = None
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters (Hu et al., 2021): their rank, scale, and the modules they are put beside, by name."""
+
+    targets: list[str]
+    rank: Positive = 8
+    alpha: Annotated[float, Gt(0), AllowInfNan(False)] = 16.0
+
+
+@dataclass(frozen=True)
+class Tune:
+    """What of an encoder is trained: all, nothing, or the parameters whose names match; lr multiplies the optimizer's."""
+
+    train: Literal["all", "none"] | list[str] = "all"
+    lora: LoRA | None = None
+    lr: Annotated[float, Ge(0), AllowInfNan(False)] = 1.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training: the recipe with these sections in place of its own; each replaces its section whole."""
+
+    name: FileName
+    data: DataCall | None = None
+    loader: Loader | None = None
+    heads: Heads | None = None
+    views: Views | None = None
+    objective: Objectives | None = None
+    weights: Weights | None = None
+    optimizer: OptimizerCall | None = None
+    schedule: ScheduleCall | None = None
+    momentum: MomentumOptions | None = None
+    tune: dict[str, Tune] | None = None
+    trainer: TrainerOptions | None = None
+
+    def sections(self) -> dict[str, Any]:
+        """The sections that this stage replaces."""
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "name"}
+        return {name: section for name, section in found.items() if section is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A checked recipe. Mappings have the modalities as keys, `objective` and `weights` the names of the objectives.
+
+    `heads`, `views` and `tune` have an entry for every modality. `origin` says where each entry was written.
+    """
+
+    data: DataCall
+    loader: Loader
+    encoders: dict[str, EncoderCall]
+    heads: Heads
+    views: Views
+    objective: Objectives
+    weights: Weights = field(default_factory=dict)
+    optimizer: OptimizerCall
+    schedule: ScheduleCall
+    momentum: MomentumOptions = field(default_factory=MomentumOptions)
+    tune: dict[str, Tune]
+    trainer: TrainerOptions = field(default_factory=TrainerOptions)
+    evaluate: list[Annotated[Call, Use("evaluator")]] = field(default_factory=list)
+    baselines: dict[str, list[EncoderCall]] = field(default_factory=dict)
+    callbacks: list[Annotated[Call, Use("callback")]] = field(default_factory=list)
+    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    compile: bool = False
+    seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
+    name: FileName | None = None
+    stages: list[Stage] = field(default_factory=list)
+    origin: Origin = field(default_factory=Origin, compare=False, repr=False, metadata={"key": False})
+
+    REFUSED: ClassVar[dict[str, str]] = {
+        "use": "a recipe has sections; `use` names a component inside one",
+        "lr": "write it under `optimizer`",
+        "batch": "write it under `loader`",
+        "batch_size": "write `loader: {batch: ...}`",
+        "epochs": "write `trainer: {max_epochs: ...}`",
+        "temperature": "write it under `objective`",
+    }
+
+    def stage_recipes(self) -> list[tuple[str, Recipe]]:
+        """(name, recipe) of every stage in order; without stages, this recipe under the name `train`."""
+        if not self.stages:
+            return [("train", self)]
+        return [(stage.name, self._staged(i, stage.sections())) for i, stage in enumerate(self.stages)]
+
+    def _staged(self, number: int, sections: dict[str, Any]) -> Recipe:
+        return replace(self, stages=[], origin=self.origin.of_stage(number, sections), **sections)
+
+    @property
+    def source(self) -> str:
+        """The file that the recipe was read from."""
+        return self.origin.source
+
+    @property
+    def objectives(self) -> dict[str, Call]:
+        """The objectives by name; a single one without a name is `loss`."""
+        return self.objective
+
+    def where(self, path: str) -> str:
+        """The head of a message about an entry of the recipe: `recipe.yaml:7: trainer.devices`."""
+        return self.origin.where(path)
+
+    def calls(self) -> Iterator[Call]:
+        """Every component of the recipe, nested ones and those of the stages included."""
+        return all_calls(self)
+
+    def as_yaml(self) -> str:
+        """The whole configuration, defaults included, as a recipe that loads to an equal one."""
+        whole = plain(self)
+        for tree, sections in [(whole, self), *zip(whole["stages"], self.stages)]:
+            _shorten(tree, sections)
+        return dump({key: value for key, value in whole.items() if value is not None})
+
+
+def _shorten(tree: dict, sections: Recipe | Stage) -> None:
+    """The single unnamed objective written without the name it was given; in a stage, only what it replaces."""
+    only = (sections.objective or {}).get("loss")
+    if only and len(sections.objective) == 1 and not only.path.endswith(".loss"):
+        tree["objective"] = tree["objective"]["loss"]
+    if isinstance(sections, Stage):
+        for key in [key for key in section_fields(Stage) if tree[key] is None]:
+            del tree[key]
