@@ -1,0 +1,116 @@
+"""Samples to a Batch: the rows that exist, stacked, and padded only where a modality's lengths differ.
+
+Dimensions: B samples kept, n rows of one modality, L length of the one dimension that varies.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from counterpoint.batch import Batch, View
+from counterpoint.data.dataset import Sample
+from counterpoint.data.guard import named
+from counterpoint.errors import DataError
+
+Item = tuple[int, Sample | DataError]
+
+
+def collate(items: list[Item]) -> Batch:
+    """(position in the data set, sample) pairs as one Batch, in their order.
+
+    A modality's `data` (n, ...) holds the rows that exist, float64 as float32 and integers as int64; where one
+    dimension differs between rows it is padded with 0 at the end and `mask` (n, L) is true for what is real. When a
+    sample has several rows of a modality, `meta["part"]` int64 (n,) numbers them. A DataError in place of a sample is
+    dropped, and its message kept in `fields["skipped"]`. Nothing but errors gives an empty Batch.
+
+    Raises DataError when rows differ in more than one dimension, or in type.
+    """
+    kept = [(index, sample) for index, sample in items if not isinstance(sample, DataError)]
+    samples = [sample for _, sample in kept]
+    skipped = [str(named(error, index)) for index, error in items if isinstance(error, DataError)]
+    return Batch(
+        inputs=_inputs(samples),
+        index=torch.tensor([index for index, _ in kept], dtype=torch.int64),
+        groups={k: torch.tensor(v, dtype=torch.int64) for k, v in _columns([s.groups for s in samples], -1).items()},
+        labels={k: _labels(v) for k, v in _columns([s.labels for s in samples]).items()},
+        fields={k: _field(v) for k, v in _columns([s.fields for s in samples]).items()}
+        | ({"skipped": skipped} if skipped else {}),
+    )
+
+
+def _columns(tables: list[dict], missing: Any = None) -> dict[str, list]:
+    names = dict.fromkeys(name for table in tables for name in table)
+    return {name: [table.get(name, missing) for table in tables] for name in names}
+
+
+def _labels(values: list[int | float | None]) -> Tensor:
+    """int64 with -1 for a sample that lacks the label, or float32 with NaN when any value is a float."""
+    if any(isinstance(value, float) for value in values):
+        return torch.tensor([float("nan") if value is None else value for value in values], dtype=torch.float32)
+    return torch.tensor([-1 if value is None else value for value in values], dtype=torch.int64)
+
+
+def _field(values: list) -> Tensor | list:
+    first = values[0]
+    if all(isinstance(v, Tensor) and v.shape == first.shape and v.dtype == first.dtype for v in values):
+        return torch.stack(values)
+    return values
+
+
+def _inputs(samples: list[Sample]) -> dict[str, View]:
+    rows: dict[str, tuple[list[Tensor], list[int], list[int]]] = {}
+    for i, sample in enumerate(samples):
+        for modality, value in sample.inputs.items():
+            parts = value if isinstance(value, list | tuple) else [value]
+            data, row, part = rows.setdefault(modality, ([], [], []))
+            data.extend(parts)
+            row.extend([i] * len(parts))
+            part.extend(range(len(parts)))
+    return {modality: _view(modality, *rows[modality]) for modality in sorted(rows) if rows[modality][0]}
+
+
+def _view(modality: str, rows: list[Tensor], row: list[int], part: list[int]) -> View:
+    data, mask = _stack(modality, [_plain(x) for x in rows])
+    meta = {"part": torch.tensor(part, dtype=torch.int64)} if any(part) else {}
+    return View(modality, data, torch.tensor(row, dtype=torch.int64), mask, meta=meta)
+
+
+def _plain(x: Any) -> Tensor:
+    """`x` with one of few dtypes: float64 -> float32, integers -> int64; bool and smaller floats as they are."""
+    x = torch.as_tensor(x)
+    if x.dtype == torch.float64:
+        return x.float()
+    return x if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool else x.long()
+
+
+def _stack(modality: str, rows: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+    shapes, dtypes = {tuple(x.shape) for x in rows}, {x.dtype for x in rows}
+    if len(dtypes) > 1:
+        raise DataError(f"modality {modality!r}: rows of different types: {_some(dtypes)}")
+    if len(shapes) == 1:
+        return torch.stack(rows), None
+    dim = _varying(modality, shapes)
+    length = torch.tensor([x.shape[dim] for x in rows])
+    longest = int(length.max())
+    mask = torch.arange(longest) < length[:, None]  # (n, L)
+    data = rows[0].new_zeros(len(rows), *rows[0].shape[:dim], longest, *rows[0].shape[dim + 1 :])
+    for padded, x in zip(data, rows):
+        padded.narrow(dim, 0, x.shape[dim]).copy_(x)
+    return data, mask
+
+
+def _varying(modality: str, shapes: set[tuple[int, ...]]) -> int:
+    """The one dimension in which the shapes differ."""
+    if len({len(shape) for shape in shapes}) == 1:
+        varying = [dim for dim, sizes in enumerate(zip(*shapes)) if len(set(sizes)) > 1]
+        if len(varying) == 1:
+            return varying[0]
+    raise DataError(f"modality {modality!r}: rows differ in more than one dimension: {_some(shapes)}")
+
+
+def _some(values: set) -> str:
+    listed = sorted(str(value) for value in values)
+    return ", ".join(listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")

@@ -1,0 +1,83 @@
+"""What a dataset is: typed samples, and a spec that is known without decoding anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Sample:
+    """One sample. A modality that it lacks is a missing key.
+
+    inputs  modality -> tensor, or a list of tensors when the sample has several rows (captions, windows)
+    groups  name -> identity (int >= 0, -1 = unknown); labels: name -> class (int, -1 = unknown) or value (float)
+    fields  named extras of a pack
+    """
+
+    inputs: dict[str, Tensor | list[Tensor]]
+    groups: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int | float] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is known of a dataset before anything is decoded.
+
+    size        number of samples
+    modalities  name -> what `Given` may ask for: channels, length (None = varies), rate (Hz), vocabulary, ...
+    groups      name -> number of different identities
+    labels      name -> number of classes, or None for a continuous value
+    splits      names that the dataset's parameter `split` takes
+    in_memory   reading a sample costs no input/output, so loader workers would not help
+    """
+
+    size: int
+    modalities: Mapping[str, Mapping[str, Any]]
+    groups: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, int | None] = field(default_factory=dict)
+    splits: tuple[str, ...] = ("train",)
+    in_memory: bool = False
+
+
+class Dataset(torch.utils.data.Dataset):
+    """Base of datasets whose groups and labels are columns of a table.
+
+    A subclass sets `spec`, `groups` (name -> int64 (N,)), `labels` (name -> int64 or float (N,)) and says how the
+    inputs of one sample are read. Whatever is random in reading (which window, which caption) draws from python's,
+    numpy's or torch's global generator, which the loop seeds for every sample.
+    """
+
+    spec: Spec
+    groups: Mapping[str, np.ndarray] = {}
+    labels: Mapping[str, np.ndarray] = {}
+
+    def inputs(self, index: int) -> dict[str, Tensor | list[Tensor]]:
+        """The inputs of one sample; raises DataError naming the file."""
+        raise TypeError(f"{type(self).__name__} must define inputs(index)")
+
+    def __len__(self) -> int:
+        return self.spec.size
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of a dataset of {len(self)}")
+        return Sample(
+            self.inputs(index),
+            {name: int(column[index]) for name, column in self.groups.items()},
+            {name: column[index].item() for name, column in self.labels.items()},
+        )
+
+
+def encode_categories(values) -> tuple[np.ndarray, list]:
+    """Identities or class names as int64 ids in sorted order, and the names by id; an empty value becomes -1."""
+    missing = np.array([value is None or value != value or value == "" for value in values], dtype=bool)
+    names = sorted({value for value, gone in zip(values, missing) if not gone}, key=lambda v: (str(type(v)), v))
+    ids = {name: i for i, name in enumerate(names)}
+    return np.array([-1 if gone else ids[v] for v, gone in zip(values, missing)], dtype=np.int64), names

@@ -1,0 +1,123 @@
+"""The order of samples as a pure function of (seed, epoch), started at any position; nothing is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from counterpoint.errors import ComponentError, DataError, suggest
+from counterpoint.randomness import key
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a sampler may look at: samples in the data set, batch over all ranks, least batch, group columns."""
+
+    size: int
+    batch: int
+    least: int
+    groups: Mapping[str, np.ndarray]
+
+
+Sampler = Callable[[Order, np.random.Generator], list[np.ndarray]]
+
+
+def cut(indices: np.ndarray, order: Order) -> list[np.ndarray]:
+    """Batches of `order.batch`; a left-over smaller than `order.least` joins the batch before it."""
+    edges = list(range(order.batch, len(indices), order.batch))
+    if edges and len(indices) - edges[-1] < order.least:
+        edges.pop()
+    return np.split(indices, edges)
+
+
+def shuffle() -> Sampler:
+    """Every sample once an epoch, in random order."""
+    return lambda order, rng: cut(rng.permutation(order.size), order)
+
+
+def by_group(*, by: str, per_group: int = 2) -> Sampler:
+    """Every sample once an epoch, `per_group` samples of one group together in a batch.
+
+    What is left of a group when it does not divide comes in the last batches. Samples of unknown group stand alone.
+    """
+    if per_group < 1:
+        raise ValueError(f"per_group is at least 1; got {per_group}")
+
+    def sample(order: Order, rng: np.random.Generator) -> list[np.ndarray]:
+        if by not in order.groups:
+            raise ComponentError(f"sampler 'by_group': {by!r} is not a group of the data{suggest(by, order.groups)}")
+        group = np.asarray(order.groups[by]).copy()
+        group[group < 0] = -1 - np.flatnonzero(group < 0)
+        members = np.lexsort((rng.random(order.size), group))
+        starts = np.r_[0, np.flatnonzero(np.diff(group[members])) + 1]
+        within = np.arange(order.size) - np.repeat(starts, np.diff(np.r_[starts, order.size]))
+        handful = np.cumsum(within % per_group == 0) - 1
+        partial = np.bincount(handful) < per_group
+        rank = np.lexsort((rng.random(len(partial)), partial))
+        place = np.empty_like(rank)
+        place[rank] = np.arange(len(rank))
+        return cut(members[np.argsort(place[handful], kind="stable")], order)
+
+    return sample
+
+
+class Plan(torch.utils.data.Sampler):
+    """The batch sampler: yields this rank's part of each batch as [(epoch, index), ...].
+
+    It asks for its position (batches done since the start of the run) whenever it is iterated, so that a resumed run
+    goes on with the very next batch; and since every rank cuts the same global batch, ranks never overlap.
+    """
+
+    def __init__(self, sampler: Sampler, order: Order, seed: int, world: int = 1, rank: int = 0):
+        self.sampler, self.order, self.seed = sampler, order, seed
+        self.world, self.rank = world, rank
+        self.position: Callable[[], int] = lambda: 0
+        self._length = len(self.batches(0))
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """The global batches of an epoch."""
+        return self.sampler(self.order, np.random.default_rng(key(self.seed, "order", epoch)))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, start = divmod(self.position(), len(self))
+        batches = self.batches(epoch)
+        if len(batches) != len(self):
+            raise ComponentError(f"the sampler gave {len(batches)} batches in epoch {epoch} and {len(self)} in epoch 0")
+        for batch in batches[start:]:
+            yield [(epoch, int(i)) for i in np.array_split(batch, self.world)[self.rank]]
+
+
+class Seeded(torch.utils.data.Dataset):
+    """Reads sample i of an epoch with every host generator seeded by (seed, epoch, i).
+
+    A sample that cannot be read comes as its DataError: raised in a worker it would arrive wrapped in a traceback.
+    The collate function leaves it out, and the main process raises or counts it.
+    """
+
+    def __init__(self, dataset, seed: int):
+        self.dataset, self.seed = dataset, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, place: tuple[int, int]):
+        epoch, index = place
+        _seed_host(key(self.seed, "read", epoch, index))
+        try:
+            return index, self.dataset[index]
+        except DataError as error:
+            return index, error
+
+
+def _seed_host(value: int) -> None:
+    import random
+
+    random.seed(value)
+    np.random.seed(value & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(value)

@@ -1,0 +1,1 @@
+"""View generators that know no modality."""

@@ -1,0 +1,44 @@
+"""What a view generator is: a step that makes one View or several of a View."""
+
+from torch import Tensor, nn
+
+from counterpoint.batch import View
+from counterpoint.randomness import Draw
+
+
+class ViewGenerator(nn.Module):
+    """A step of a view pipeline: batched, on the device, with random numbers of its own for every sample.
+
+    `forward(view, draw)` returns a View or a list of Views and leaves its input as it was. A step whose class says
+    `preparation = True` (a spectrogram, a resampling) also runs when the encoder is evaluated; augmentations do not.
+    """
+
+    preparation = False
+
+    def layout(self, roles: list[str]) -> list[str]:
+        """Roles of the Views that come out when Views with these roles go in, known without running."""
+        return roles
+
+    def forward(self, view: View, draw: Draw) -> View | list[View]:
+        raise TypeError(f"{type(self).__name__} must define forward(view, draw)")
+
+
+class Augmentation(ViewGenerator):
+    """A view generator that changes `data` alone, applied to each sample with probability `p`."""
+
+    def __init__(self, *, p: float = 1.0):
+        super().__init__()
+        if not 0.0 <= p <= 1.0:
+            raise ValueError(f"p is a probability in [0, 1]; got {p}")
+        self.p = p
+
+    def augment(self, data: Tensor, mask: Tensor | None, draw: Draw) -> Tensor:
+        """A new tensor of the shape and dtype of `data` (n, ...)."""
+        raise TypeError(f"{type(self).__name__} must define augment(data, mask, draw)")
+
+    def forward(self, view: View, draw: Draw) -> View:
+        chosen = draw.chance(self.p) if self.p < 1.0 else None
+        data = self.augment(view.data, view.mask, draw)
+        if chosen is not None:
+            data = data.where(chosen.view(-1, *[1] * (data.ndim - 1)), view.data)
+        return view.replace(data=data)
