@@ -1,0 +1,97 @@
+"""MoCo: negatives from a queue of momentum keys."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from counterpoint.batch import Encoded, Outputs, Pair
+from counterpoint.errors import ComponentError
+from counterpoint.kernels import contrast, softmax_stats
+from counterpoint.markers import Modalities
+from counterpoint.objectives.objective import Momentum, Needs, Objective, mean
+from counterpoint.objectives.rows import join, pair_ids
+
+
+class MoCo(Objective):
+    """Momentum contrast (He et al., 2020, eq. 1), the mean over (student view, another view's momentum) pairs.
+
+    For N aligned rows q (student) and k (momentum, detached), L2-normalised, and queue rows n_1 ... n_K:
+
+        loss = mean_i -log( exp(q_i . k_i / T) / (exp(q_i . k_i / T) + sum_{m: not of sample i} exp(q_i . n_m / T)) )
+
+    One direction; the batch's other keys are no negatives; the temperature T divides every logit. Queue rows of the own
+    sample are left out (the authors keep them). With an empty queue the loss is 0.
+
+    symmetric   False: the earlier view is the query, the later one the key. True: also the other way round, averaged
+                (MoCo v3's symmetry; v1 and v2 have one direction)
+    modalities  one (or None): pairs of its views and one queue, `keys`. Several: pairs across them and a queue for each,
+                `keys_<modality>`; a query looks into the queue of its key's modality. A recipe fills in its own
+    queue       capacity of each queue in rows. The keys of a batch enter after its loss: of views that served as key
+
+    Defaults are those of the ImageNet runs (section 4: queue 65536, momentum 0.999, T 0.07).
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.07,
+        queue: int = 65536,
+        momentum: float = 0.999,
+        symmetric: bool = False,
+        modalities: Modalities = None,
+    ):
+        super().__init__()
+        if temperature <= 0 or queue < 1:
+            raise ComponentError(f"objective: temperature and queue are positive; got {temperature} and {queue}")
+        self.temperature, self.queue, self.momentum = temperature, queue, momentum
+        self.symmetric = symmetric
+        self.modalities = modalities if modalities and len(modalities) > 1 else None
+
+    def needs(self) -> Needs:
+        names = ["keys"] if self.modalities is None else [f"keys_{m}" for m in self.modalities]
+        return Needs(
+            pairs="within" if self.modalities is None else "across",
+            modalities=1 if self.modalities is None else tuple(self.modalities),
+            momentum=Momentum(self.momentum),
+            queues=dict.fromkeys(names, self.queue),
+        )
+
+    def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
+        return mean([self._pair_loss(pair, outputs) for pair in self._pairs(outputs)], outputs), {}
+
+    def enqueue(self, outputs: Outputs) -> dict[str, Encoded]:
+        keys: dict[str, list[Encoded]] = {}
+        served = {pair.key.view for pair in self._pairs(outputs)}
+        for e in outputs.views(of="momentum"):
+            if e.view in served:
+                keys.setdefault(self._queue_of(e), []).append(e)
+        return {name: join(views) for name, views in keys.items()}
+
+    def _pairs(self, outputs: Outputs) -> list[Pair]:
+        self._check(outputs)
+        pairs = outputs.pairs("within" if self.modalities is None else "across", keys="momentum")
+        return [p for p in pairs if self._wants(p)]
+
+    def _wants(self, pair: Pair) -> bool:
+        listed = self.modalities is None or {pair.query.modality, pair.key.modality} <= set(self.modalities)
+        return listed and (self.symmetric or pair.query.view < pair.key.view)
+
+    def _queue_of(self, e: Encoded) -> str:
+        return "keys" if self.modalities is None else f"keys_{e.modality}"
+
+    def _check(self, outputs: Outputs) -> None:
+        if self.modalities is None and len(names := outputs.modalities()) > 1:
+            raise ComponentError(
+                f"objective moco: one queue serves one modality, but the batch has {', '.join(names)}; "
+                f"name them: modalities: [{', '.join(names)}]"
+            )
+
+    def _pair_loss(self, pair: Pair, outputs: Outputs) -> Tensor:
+        scale = 1.0 / self.temperature
+        queue = outputs.queues.get(self._queue_of(pair.key))
+        positive = scale * (pair.q * pair.k).sum(-1)
+        if queue is None or not len(queue.z):
+            return positive.mean() * 0.0
+        own = (pair_ids(outputs, pair), queue.ids())
+        negatives = softmax_stats(pair.q, queue.z.detach(), scale, exclude=own).rows
+        return contrast(negatives, positive).mean()

@@ -1,0 +1,168 @@
+"""What an objective is: a module called with Outputs that returns the loss and named parts to log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from counterpoint.batch import Encoded, Outputs
+from counterpoint.errors import suggest
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """EMA of the encoders: target = decay * target + (1 - decay) * student after every optimizer step.
+
+    With `final`, decay rises from `decay` to `final` along a half cosine over the run (BYOL, section 3.1).
+    """
+
+    decay: float
+    final: float | None = None
+
+    def at(self, progress: float) -> float:
+        """The decay when `progress` in [0, 1] of the run is done."""
+        from math import cos, pi
+
+        if self.final is None:
+            return self.decay
+        return self.final - (self.final - self.decay) * (cos(pi * min(progress, 1.0)) + 1) / 2
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an objective asks of the recipe and of the data; it depends on the objective's parameters.
+
+    pairs       kind of positive pair there must be at least one of: all, within, across, or a modality; None: none
+    views       views that every modality must have
+    modalities  how many modalities there must be, or their names
+    batch       smallest batch in which the loss means something
+    groups      group names of the data; labels: label names of the data
+    features    {"tokens"}, {"map"}: what encoders must return beside `h`
+    momentum    EMA encoders, and the decay they have unless the recipe says otherwise
+    queues      name -> capacity in rows
+    """
+
+    pairs: str | None = None
+    views: int = 1
+    modalities: int | tuple[str, ...] = 1
+    batch: int = 1
+    groups: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
+    features: frozenset[str] = frozenset()
+    momentum: Momentum | None = None
+    queues: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Offers:
+    """What a recipe and its data give: `views` maps a modality to the roles of its views (negatives included)."""
+
+    views: Mapping[str, list[str]]
+    data: str
+    groups: Iterable[str] = ()
+    labels: Iterable[str] = ()
+    features: Iterable[str] = ()
+    batch: int | None = None
+
+
+class Objective(nn.Module):
+    """Base of every objective.
+
+    A subclass defines `loss(outputs)` and returns `(loss, parts)`. Before that, once for all: `z` of every Encoded is
+    L2-normalised when `unit` is true, and momentum, teacher and queues are detached. After it, a zero connected to
+    every embedding and to every parameter of the objective is added, so that a batch without any pair gives a zero loss
+    with zero gradients: distributed training waits for a gradient of every parameter.
+    """
+
+    unit = True
+
+    def needs(self) -> Needs:
+        return Needs()
+
+    def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
+        raise TypeError(f"{type(self).__name__} must define loss(outputs)")
+
+    def enqueue(self, outputs: Outputs) -> dict[str, Encoded]:
+        """What enters each queue after the loss: rows as prepared (normalised, detached)."""
+        return {}
+
+    def prepare(self, outputs: Outputs) -> Outputs:
+        """The Outputs as `loss` and `enqueue` see them."""
+        return replace(
+            outputs,
+            student=[self._prepared(e) for e in outputs.student],
+            momentum=[self._prepared(e, detach=True) for e in outputs.momentum],
+            teacher=[self._prepared(e, detach=True) for e in outputs.teacher],
+            queues={name: replace(queue, z=queue.z.detach()) for name, queue in outputs.queues.items()},
+        )
+
+    def _prepared(self, e: Encoded, detach: bool = False) -> Encoded:
+        z = e.z.detach() if detach else e.z
+        return replace(e, z=normalize(z, dim=-1, eps=1e-12) if self.unit else z)
+
+    def forward(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, parts = self.loss(self.prepare(outputs))
+        own = (p.sum() * 0.0 for p in self.parameters() if p.requires_grad)
+        return sum(own, loss + outputs.zero()), parts
+
+
+def mean(terms: list[Tensor], outputs: Outputs) -> Tensor:
+    """The mean of `terms`, or a connected zero when there are none."""
+    return sum(terms) / len(terms) if terms else outputs.zero()
+
+
+def check(path: str, needs: Needs, offers: Offers) -> list[str]:
+    """What the objective at `path` needs and `offers` lacks: one message each, with the line to add."""
+    views = {m: [role for role in roles if role != "negative"] for m, roles in offers.views.items()}
+    problems = [*_check_views(path, needs, views), *_check_columns(path, needs, offers)]
+    if missing := needs.features - set(offers.features):
+        problems.append(f"{path}: needs {', '.join(sorted(missing))} from the encoders, which return h alone")
+    if offers.batch is not None and offers.batch < needs.batch:
+        problems.append(
+            f"{path}: a batch of {offers.batch} has no negatives for this objective; "
+            f"the smallest batch that makes sense is loader.batch: {needs.batch}"
+        )
+    return problems
+
+
+def _check_views(path: str, needs: Needs, views: dict[str, list[str]]) -> list[str]:
+    problems = []
+    example = next(iter(views), "input")
+    if isinstance(needs.modalities, int):
+        if len(views) < needs.modalities:
+            problems.append(
+                f"{path}: needs {needs.modalities} modalities, the recipe has {len(views)} ({', '.join(views)}); "
+                "add one under `encoders`"
+            )
+    else:
+        for name in sorted(set(needs.modalities) - set(views)):
+            problems.append(f"{path}: {name!r} is not a modality of the recipe{suggest(name, views)}")
+    for modality, roles in views.items():
+        if len(roles) < needs.views:
+            problems.append(
+                f"{path}: needs {needs.views} views of {modality!r}, the recipe makes {len(roles)}; "
+                f"add views.{modality}: [{{use: copies, n: {needs.views}}}, ...]"
+            )
+    within = any(len(roles) > 1 for roles in views.values())
+    across = len(views) > 1
+    have = {"all": within or across, "within": within, "across": across}.get(needs.pairs or "", True)
+    if not have and not problems:
+        remedy = (
+            "add a second modality under `encoders`"
+            if needs.pairs == "across"
+            else f"add views.{example}: [{{use: copies, n: 2}}, ...]"
+        )
+        problems.append(f"{path}: needs two views of one sample to form a positive pair; {remedy}")
+    return problems
+
+
+def _check_columns(path: str, needs: Needs, offers: Offers) -> list[str]:
+    problems = []
+    for kind, wanted, there in (("group", needs.groups, offers.groups), ("label", needs.labels, offers.labels)):
+        for name in sorted(wanted - set(there)):
+            has = ", ".join(sorted(there)) or "none"
+            problems.append(f"{path}: {name!r} is not a {kind} of data {offers.data!r}; it has: {has}")
+    return problems

@@ -1,0 +1,47 @@
+"""Rows of several views at once: whose they are, and all of them in one stack with their positive pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from counterpoint.batch import Encoded, Outputs, Pair
+
+
+class Stack(NamedTuple):
+    """All rows of all views: z (R, D), ids int64 (R,), positives: pairs of positions (P,), (P,), each pair once."""
+
+    z: Tensor
+    ids: Tensor
+    positives: tuple[Tensor, Tensor]
+
+
+def pair_ids(outputs: Outputs, pair: Pair, by: str = "index") -> Tensor:
+    """int64 (N,): whose the rows of an aligned pair are."""
+    return outputs.ids(replace(pair.query, row=pair.row), by)
+
+
+def stack_views(outputs: Outputs, pairs: str = "all") -> Stack:
+    """Every row of every view but the negatives, whether or not its sample is in the other views."""
+    views = outputs.views()
+    ids = torch.cat([outputs.ids(e) for e in views])
+    starts = torch.tensor([0, *(len(e.row) for e in views)]).cumsum(0).tolist()
+    positions = [replace(e, z=torch.arange(a, b, device=ids.device)) for e, a, b in zip(views, starts, starts[1:])]
+    found = replace(outputs, student=positions).pairs(pairs)
+    first, second = ([p.q for p in found], [p.k for p in found])
+    nothing = [ids[:0]]
+    return Stack(torch.cat([e.z for e in views]), ids, (torch.cat(first + nothing), torch.cat(second + nothing)))
+
+
+def join(views: list[Encoded]) -> Encoded:
+    """The rows of several Encoded of one modality as one."""
+    parts = {name: torch.cat([getattr(e, name) for e in views]) for name in ("z", "h", "row")}
+    return replace(views[0], **parts, tokens=None, mask=None, map=None, heads={}, meta={})
+
+
+def across_or_all(outputs: Outputs) -> str:
+    """Pairs between modalities where there are several, else between the views of the only one."""
+    return "across" if len(outputs.modalities()) > 1 else "all"
