@@ -1,0 +1,147 @@
+"""Retrieval: does a query find the rows that belong to it among all rows of a modality?
+
+Dimensions: N queries, M keys (candidates), D width, P most relevant keys that a query has.
+"""
+
+from collections.abc import Sequence
+from itertools import permutations
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from counterpoint.errors import ComponentError, CounterpointError
+from counterpoint.evaluate.bootstrap import Rows, means, modalities, rows, scores
+from counterpoint.evaluate.evaluator import Embeddings, Score
+
+
+class Retrieval:
+    """Recall@k, mean reciprocal rank and mean average precision of ranking keys by cosine similarity to a query.
+
+    A key is relevant when it is of the same sample (`by: index`) or shares the label or group named by `by`. R@k is the
+    share of queries with a relevant key among the first k; MRR the mean of 1 / rank of the first relevant key; mAP the
+    mean over relevant keys of the precision at their rank, averaged over queries, given when some query has several
+    relevant keys (else it is the MRR). Ties count against the encoder: a relevant key stands behind all others of equal
+    similarity, so a collapsed encoder scores 0 instead of 1. Only the test set is searched. Rows whose `by` is unknown
+    are neither queries nor keys; a query without any relevant key is not counted; in its own modality a query does not
+    find itself.
+
+    query, key  modalities; every ordered pair of different ones that fits when not both are named, or the only modality
+    by          "index", or the name of a label or group
+    ks          how many first keys recall looks at
+    on          contrasted embedding `z` or representation `h`
+    cluster     group whose queries are not independent (patient): the interval resamples whole groups
+    """
+
+    def __init__(
+        self,
+        *,
+        query: str | None = None,
+        key: str | None = None,
+        by: str = "index",
+        ks: Sequence[int] = (1, 5, 10),
+        on: Literal["h", "z"] = "z",
+        cluster: str | None = None,
+    ):
+        if not ks or min(ks) < 1:
+            raise ComponentError(f"retrieval: ks must name at least one rank, each at least 1; got {list(ks)}")
+        self.query, self.key, self.by, self.ks, self.on, self.cluster = query, key, by, sorted(set(ks)), on, cluster
+        self.crosses = query != key or (query is None and by == "index")
+
+    def needs(self) -> set[str]:
+        return {name for name in (self.by, self.cluster) if name not in (None, "index")}
+
+    def __call__(self, fit: Embeddings | None, test: Embeddings) -> list[Score]:
+        found = []
+        for query, key in self._directions(test):
+            asked = rows("retrieval", test, self.on, query, self.by, self.cluster)
+            keys = rows("retrieval", test, self.on, key, self.by, self.cluster)
+            found += self._score(query, key, asked, keys)
+        return found
+
+    def _directions(self, test: Embeddings) -> list[tuple[str, str]]:
+        queries = modalities("retrieval", test, self.on, self.query)
+        keys = modalities("retrieval", test, self.on, self.key)
+        if len(queries) == len(keys) == 1:
+            return [(queries[0], keys[0])]
+        return [pair for pair in permutations(getattr(test, self.on), 2) if pair[0] in queries and pair[1] in keys]
+
+    def _score(self, query: str, key: str, asked: Rows, keys: Rows) -> list[Score]:
+        title = query if query == key else f"{query}->{key}"
+        if asked.x.shape[1] != keys.x.shape[1]:
+            raise CounterpointError(
+                f"retrieval: {title}: {self.on!r} of both must have one width; got {asked.x.shape[1]} and {keys.x.shape[1]}"
+            )
+        figures, several = rank(asked.x, keys.x, asked.target, keys.target, self.ks, own=query == key)
+        counted = ~figures[:, 0].isnan()
+        if not counted.any():
+            remedy = "; name a label or group as `by`" if self.by == "index" and query == key else ""
+            raise CounterpointError(
+                f"retrieval: {title}: no query of {len(asked)} has a relevant key by {self.by!r}{remedy}"
+            )
+        part = "" if query == key else f"{title}/"
+        names = [f"{part}{name}" for name in (*(f"R@{k}" for k in self.ks), "MRR", "mAP")]
+        shown = len(names) if several else len(names) - 1
+        return scores(names[:shown], means(figures[counted, :shown]), asked.cluster[counted])
+
+
+def cosine(queries: Tensor, keys: Tensor) -> Tensor:
+    """(N, M) cosine similarities."""
+    return normalize(queries, dim=-1) @ normalize(keys, dim=-1).T
+
+
+@torch.no_grad()
+def rank(
+    queries: Tensor,
+    keys: Tensor,
+    query_ids: Tensor,
+    key_ids: Tensor,
+    ks: Sequence[int],
+    own: bool = False,
+    chunk: int = 1 << 23,
+) -> tuple[Tensor, bool]:
+    """float64 (N, len(ks) + 2): hits at each k, reciprocal rank and average precision, NaN where nothing is relevant.
+
+    Keys (M, D) are relevant to queries (N, D) of the same id; with `own` the queries are the keys and none finds itself.
+    Also whether some query has several relevant keys. At most `chunk` similarities are held at a time.
+    """
+    order = torch.argsort(key_ids, stable=True)  # the keys of one id stand together
+    ids = key_ids[order].contiguous()
+    first = torch.searchsorted(ids, query_ids)
+    count = torch.searchsorted(ids, query_ids, right=True) - first  # (N,) keys of the query's id
+    place = torch.argsort(order) if own else torch.full_like(first, -1)  # where a query stands among the keys
+    keys, figures = keys[order], []
+    for part in torch.arange(len(queries), device=keys.device).split(max(1, chunk // len(keys))):
+        similarity = cosine(queries[part], keys)  # (chunk, M)
+        ranks = _ranks(similarity, first[part], count[part], place[part])
+        figures.append(_figures(ranks, ks))
+    return torch.cat(figures), bool((count - int(own) > 1).any())
+
+
+def _ranks(similarity: Tensor, first: Tensor, count: Tensor, place: Tensor) -> Tensor:
+    """float64 (N, P): rank of every relevant key, farthest first; infinite where a query has fewer than P.
+
+    No row is sorted: each irrelevant key is put among the query's few sorted relevant ones by binary search.
+    """
+    nth = torch.arange(max(1, int(count.max())), device=first.device)  # (P,)
+    where = (first[:, None] + nth.where(nth < count[:, None], 0)).clamp(max=similarity.shape[1] - 1)
+    relevant = (nth < count[:, None]) & (where != place[:, None])
+    near = similarity.gather(1, where).where(relevant, torch.inf).sort(1).values  # (N, P) ascending, absent ones last
+    others = similarity.scatter(1, where, -torch.inf)  # the query's own id, itself included, beats no relevant key
+    beaten = torch.searchsorted(near, others, right=True)  # (N, M): how many relevant keys each irrelevant one beats
+    ahead = near.new_zeros(len(near), len(nth) + 1, dtype=torch.float64)
+    ahead.scatter_add_(1, beaten, torch.ones_like(beaten, dtype=torch.float64))
+    ahead = ahead.flip(1).cumsum(1).flip(1)[:, 1:]  # (N, P): irrelevant keys before each relevant one
+    return (ahead + relevant.sum(1, keepdim=True) - nth).where(near < torch.inf, torch.inf)
+
+
+def _figures(ranks: Tensor, ks: Sequence[int]) -> Tensor:
+    """(N, len(ks) + 2) of the ranks (N, P): hits, reciprocal rank, average precision."""
+    best = ranks.amin(1)
+    there = ranks.isfinite()
+    place = torch.arange(ranks.shape[1], device=ranks.device)
+    nth = there.sum(1, keepdim=True) - place  # the farthest relevant key is the last found
+    precision = (nth / ranks).where(there, 0.0).sum(1) / there.sum(1)
+    figures = torch.stack([*(best <= k for k in ks), 1 / best, precision], 1).double()
+    return figures.masked_fill(~there.any(1, keepdim=True), torch.nan)
