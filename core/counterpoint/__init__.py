@@ -1,0 +1,22 @@
+"""Contrastive representation learning in any domain: packs bring the domain, one loop trains them all."""
+
+from counterpoint.markers import Given, Use
+
+__all__ = ["Given", "Use", "build", "hookimpl", "load", "outputs"]
+
+
+def build(kind: str, name: str, **parameters):
+    """A component by its kind and name, such as build("objective", "nt_xent", temperature=0.1)."""
+    from counterpoint.registry import installed
+
+    return installed().find(kind, name).build(**parameters)
+
+
+def __getattr__(name: str):
+    """`outputs`, `load` and `hookimpl` are imported when they are first used, since they need torch or pluggy."""
+    homes = {"outputs": "counterpoint.batch", "load": "counterpoint.export", "hookimpl": "counterpoint.hookspecs"}
+    if name not in homes:
+        raise AttributeError(f"module 'counterpoint' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(homes[name]), name)

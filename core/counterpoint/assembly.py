@@ -1,0 +1,243 @@
+"""From a checked recipe to the parts that train: built, and checked against each other before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from counterpoint.data.dataset import Spec
+from counterpoint.errors import ComponentError, DataError, RecipeError, suggest
+from counterpoint.objectives.objective import Momentum, Needs, Objective, Offers, check
+from counterpoint.randomness import key, seed_all
+from counterpoint.recipe import Recipe
+from counterpoint.tower import Tower, takes_mask, tune
+from counterpoint.views.pipeline import Pipeline
+
+
+@dataclass
+class Assembly:
+    """What a recipe builds: data set, towers, pipelines and objectives, and what the momentum encoders follow."""
+
+    recipe: Recipe
+    dataset: Any
+    given: dict[str, dict[str, Any]]  # modality -> what the data knows
+    towers: dict[str, Tower]
+    pipelines: dict[str, Pipeline]
+    objectives: dict[str, Objective]
+    momentum: Momentum | None
+
+
+class _Problems:
+    """Collects mistakes, so that all of them are reported at once."""
+
+    def __init__(self):
+        self.found: list[str] = []
+
+    def attempt(self, build, default=None):
+        try:
+            return build()
+        except RecipeError as error:
+            self.found += error.problems
+        except (ComponentError, DataError) as error:
+            self.found.append(str(error))
+        return default
+
+    def stop(self) -> None:
+        if self.found:
+            raise RecipeError(list(dict.fromkeys(self.found)))
+
+
+def build_dataset(recipe: Recipe, split: str | None = None):
+    """The training data, or another split of it; RecipeError or DataError when it cannot be had."""
+    call = recipe.data
+    if split is not None:
+        call = replace(call, params=call.params | {"split": split})
+    dataset = call.build()
+    spec = getattr(dataset, "spec", None)
+    if not isinstance(spec, Spec):
+        raise ComponentError(
+            f"{recipe.where('data')}: {call.name!r} has no `spec` of type Spec; got {type(spec).__name__}"
+        )
+    if spec.size < 1:
+        raise DataError(f"{recipe.where('data')}: {call.name!r} is empty: it has no sample")
+    return dataset
+
+
+def given_by(spec: Spec) -> dict[str, dict[str, Any]]:
+    """modality -> values that `Given` may take, the data set's own included."""
+    return {m: {"size": spec.size, **facts} for m, facts in spec.modalities.items()}
+
+
+def build_encoder(recipe: Recipe, modality: str, given: Mapping[str, Any]) -> nn.Module:
+    """The encoder of a modality with its initial weights, a pure function of the recipe's seed."""
+    seed_all(key(recipe.seed, "init", "encoder", modality))
+    encoder = recipe.encoders[modality].build(given)
+    if not isinstance(getattr(encoder, "width", None), int):
+        call = recipe.encoders[modality]
+        raise ComponentError(
+            f"{recipe.where(call.path)}: {call.name!r} has no int attribute `width`, the number of features of its h"
+        )
+    return encoder
+
+
+def build_tower(recipe: Recipe, modality: str, given: Mapping[str, Any]) -> Tower:
+    """Encoder and head of a modality, tuned as the recipe says."""
+    encoder = build_encoder(recipe, modality, given)
+    seed_all(key(recipe.seed, "init", "head", modality))
+    head = recipe.heads[modality].build({**given, "width": encoder.width})
+    tower = Tower(modality, encoder, head)
+    if choice := recipe.tune.get(modality):
+        seed_all(key(recipe.seed, "init", "lora", modality))
+        tune(tower, choice.train, choice.lora)
+    return tower
+
+
+def build_pipeline(recipe: Recipe, modality: str, given: Mapping[str, Any]) -> Pipeline:
+    """The view generators of a modality."""
+    calls = recipe.views.get(modality, [])
+    return Pipeline(modality, [call.build(given) for call in calls], [call.name for call in calls])
+
+
+def assemble(recipe: Recipe) -> Assembly:
+    """Build every part and check them together.
+
+    Raises RecipeError with every lack at once: a modality the data does not have or that has no encoder, a value that
+    nobody gives, an objective that needs what the recipe does not make.
+    """
+    problems = _Problems()
+    _check_device(recipe, problems)
+    dataset = problems.attempt(lambda: build_dataset(recipe))
+    if dataset is None:
+        problems.stop()
+    spec: Spec = dataset.spec
+    _check_modalities(recipe, spec, problems)
+    _check_scores(recipe, dataset, problems)
+    given = given_by(spec)
+    known = [m for m in recipe.encoders if m in given]
+    towers = {m: t for m in known if (t := problems.attempt(lambda m=m: build_tower(recipe, m, given[m])))}
+    pipelines = {
+        m: p for m in known if (p := problems.attempt(lambda m=m: build_pipeline(recipe, m, given[m]))) is not None
+    }
+    problems.stop()
+    _check_masks(recipe, spec, towers, problems)
+    objectives = _build_objectives(recipe, spec, towers, problems)
+    offers = _offers(recipe, spec, towers, pipelines)
+    needs = {name: objective.needs() for name, objective in objectives.items()}
+    for name, need in needs.items():
+        problems.found += check(recipe.where(recipe.objectives[name].path), need, offers)
+    momentum = _momentum(recipe, needs, problems)
+    problems.stop()
+    return Assembly(recipe, dataset, given, towers, pipelines, objectives, momentum)
+
+
+def _check_device(recipe: Recipe, problems: _Problems) -> None:
+    accelerator, devices = recipe.trainer.accelerator, recipe.trainer.devices
+    if accelerator in ("gpu", "cuda"):
+        have = torch.cuda.device_count()
+        wanted = (
+            devices if isinstance(devices, int) else max(devices, default=0) + 1 if isinstance(devices, list) else 1
+        )
+        if not have:
+            problems.found.append(
+                f"{recipe.where('trainer.accelerator')}: {accelerator!r} asked for, and torch sees no GPU on this "
+                "machine; use trainer.accelerator: auto (or cpu)"
+            )
+        elif wanted > have:
+            problems.found.append(f"{recipe.where('trainer.devices')}: {wanted} GPUs asked for; torch sees {have}")
+
+
+def _check_modalities(recipe: Recipe, spec: Spec, problems: _Problems) -> None:
+    has = ", ".join(sorted(spec.modalities))
+    for modality in recipe.encoders:
+        if modality not in spec.modalities:
+            problems.found.append(
+                f"{recipe.where(f'encoders.{modality}')}: {modality!r} is not a modality of data "
+                f"{recipe.data.name!r}{suggest(modality, spec.modalities) if len(spec.modalities) > 1 else f'; it has: {has}'}"
+            )
+    for modality in spec.modalities:
+        if modality not in recipe.encoders:
+            problems.found.append(
+                f"{recipe.where('encoders')}: data {recipe.data.name!r} has the modality {modality!r} and the recipe no "
+                f"encoder for it; add encoders.{modality}, or leave it out of the data"
+            )
+
+
+def _check_scores(recipe: Recipe, dataset, problems: _Problems) -> None:
+    spec: Spec = dataset.spec
+    if recipe.evaluate and "test" not in spec.splits:
+        problems.found.append(
+            f"{recipe.where('evaluate')}: data {recipe.data.name!r} has no split 'test'; it has: {', '.join(spec.splits)}"
+        )
+    columns = {*spec.groups, *spec.labels}
+    for call in recipe.evaluate:
+        evaluator = problems.attempt(call.build)
+        for name in sorted(evaluator.needs() - columns) if evaluator is not None else ():
+            problems.found.append(
+                f"{recipe.where(call.path)}: {name!r} is neither a label nor a group of data {recipe.data.name!r}; "
+                f"it has: {', '.join(sorted(columns)) or 'none'}"
+            )
+
+
+def _check_masks(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], problems: _Problems) -> None:
+    for modality, tower in towers.items():
+        facts = spec.modalities[modality]
+        if (
+            "length" in facts
+            and facts["length"] is None
+            and not takes_mask(tower.encoder)
+            and not recipe.views.get(modality)
+        ):
+            problems.found.append(
+                f"{recipe.where(f'encoders.{modality}')}: samples differ in length, and encoder {recipe.encoders[modality].name!r} "
+                f"takes no mask; crop them with a step under views.{modality}, or choose an encoder with a mask"
+            )
+
+
+def _build_objectives(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], problems: _Problems) -> dict:
+    dims = {modality: tower.dim for modality, tower in towers.items()}
+    if len(set(dims.values())) > 1:
+        listed = ", ".join(f"{modality} {dim}" for modality, dim in dims.items())
+        problems.found.append(
+            f"{recipe.where('heads')}: heads give embeddings of different widths ({listed}); set one dim"
+        )
+    given = {"dim": next(iter(dims.values())), "size": spec.size, "modalities": list(towers)}
+    built = {}
+    for name, call in recipe.objectives.items():
+        seed_all(key(recipe.seed, "init", "objective", name))
+        objective = problems.attempt(lambda call=call: call.build(given))
+        if objective is not None:
+            built[name] = objective
+    problems.stop()
+    return built
+
+
+def _offers(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], pipelines: Mapping[str, Pipeline]) -> Offers:
+    gives = [frozenset(getattr(tower.encoder, "gives", ())) for tower in towers.values()]
+    return Offers(
+        views={modality: pipeline.layout() for modality, pipeline in pipelines.items()},
+        data=recipe.data.name,
+        groups=spec.groups,
+        labels=spec.labels,
+        features=frozenset.intersection(*gives),
+        batch=min(recipe.loader.batch, spec.size),
+    )
+
+
+def _momentum(recipe: Recipe, needs: Mapping[str, Needs], problems: _Problems) -> Momentum | None:
+    asked = {name: need.momentum for name, need in needs.items() if need.momentum is not None}
+    chosen = recipe.momentum
+    if not asked:
+        return None
+    if chosen.decay is not None:
+        return Momentum(chosen.decay, chosen.final)
+    if len(set(asked.values())) > 1:
+        listed = ", ".join(f"{name} {m.decay}" for name, m in asked.items())
+        problems.found.append(
+            f"{recipe.where('objective')}: the objectives follow momentum encoders at different rates ({listed}); "
+            "set momentum.decay"
+        )
+    return next(iter(asked.values()))

@@ -1,0 +1,23 @@
+"""`counterpoint check`: validate a recipe and its data without training."""
+
+import argparse
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="a recipe file, or the name of an installed one")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as objective=nt_xent")
+
+
+def run(args: argparse.Namespace) -> int:
+    from counterpoint.assembly import assemble
+    from counterpoint.recipe import load
+
+    recipe = load(args.recipe, args.overrides)
+    for _, stage in recipe.stage_recipes():
+        assembly = assemble(stage)
+    spec = assembly.dataset.spec
+    modalities = ", ".join(f"{m} ({len(p.layout())} views)" for m, p in assembly.pipelines.items())
+    print(
+        f"{recipe.source}: ok; {spec.size} samples of {recipe.data.name}; {modalities}; {', '.join(assembly.objectives)}"
+    )
+    return 0

@@ -1,0 +1,69 @@
+"""`counterpoint fit`: train from a recipe, or go on with a run."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from counterpoint.errors import CounterpointError
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recipe", nargs="?", help="a recipe file, or the name of an installed one (counterpoint recipes)"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes, such as objective.temperature=0.2")
+    parser.add_argument("--resume", metavar="RUN", help="go on with a run: its folder, its name, or latest")
+    parser.add_argument(
+        "--allow-changes", action="store_true", help="with --resume: accept overrides that change the run"
+    )
+    parser.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="where run folders are made (default: runs)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from counterpoint.cli.packs import warn
+    from counterpoint.recipe import load
+    from counterpoint.registry import installed
+
+    warn(installed().discovery)
+    if args.resume:
+        return _resume(args)
+    if not args.recipe:
+        raise CounterpointError("fit: which recipe? `counterpoint recipes` lists those installed")
+    recipe = load(args.recipe, args.overrides)
+    if args.print_config:
+        print(recipe.as_yaml(), end="")
+        return 0
+    return _train(recipe, Path(args.runs), None)
+
+
+def _resume(args: argparse.Namespace) -> int:
+    from counterpoint.fit import resume, say
+    from counterpoint.run import Run
+
+    overrides = [text for text in [args.recipe, *args.overrides] if text]
+    opened = Run.open(args.resume, Path(args.runs))
+    recipe = resume(opened, overrides, args.allow_changes)
+    if opened.facts().get("state") == "done":
+        say(f"{opened.folder} is done; to train longer: counterpoint fit {opened.recipe} trainer.max_epochs=...")
+        return 0
+    return _train(recipe, Path(args.runs), opened)
+
+
+def _train(recipe, root: Path, opened) -> int:
+    from counterpoint.errors import Stopped
+    from counterpoint.fit import fit, is_first_rank, say
+    from counterpoint.run import all_runs
+
+    try:
+        done = fit(recipe, root=root, run=opened)
+    except Stopped as stop:
+        folder = opened.folder if opened else all_runs(root)[-1].folder
+        say(f"{stop}; continue with: counterpoint fit --resume {folder}")
+        return 128 + stop.signal
+    if is_first_rank():
+        from counterpoint.scoring import finish
+
+        print(finish(done, recipe))
+    sys.stdout.flush()
+    return 0

@@ -1,0 +1,64 @@
+"""The trained towers as a file of plain tensors, and the way back from a run folder to a module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from counterpoint.errors import CounterpointError, RunError, suggest
+from counterpoint.named import Named
+from counterpoint.run import Run
+
+
+def save_towers(towers: Mapping[str, nn.Module], path: Path) -> None:
+    """Write the parameters and buffers of every tower as safetensors, under `modality.encoder...`."""
+    import os
+
+    from safetensors.torch import save_file
+
+    part = path.with_name(f".{path.name}.part")
+    state = Named(towers).state_dict()
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, part)
+    os.replace(part, path)
+
+
+def load_weights(towers: Mapping[str, nn.Module], path: Path) -> None:
+    """Fill towers from such a file; RunError when it is missing, damaged, or of other towers."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        Named(towers).load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise RunError(f"{path}: there are no weights; the run has not ended") from None
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path} is damaged ({error})") from None
+    except RuntimeError as error:
+        raise RunError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+
+
+def load(run: str | Path, modality: str | None = None) -> nn.Module:
+    """The trained encoder of a run as a plain module in evaluation mode: encoder(x) -> h (n, H).
+
+    `run` is a run folder, the name of one under `runs/`, or "latest". A run with several modalities wants `modality`.
+    """
+    towers = load_towers(Run.open(run))
+    if modality is None and len(towers) > 1:
+        raise CounterpointError(f"{run} has several encoders; say modality=...: {', '.join(towers)}")
+    if modality is not None and modality not in towers:
+        raise CounterpointError(f"{run} has no encoder for {modality!r}{suggest(modality, towers)}")
+    return towers[modality or next(iter(towers))].encoder.eval()
+
+
+def load_towers(run: Run) -> dict[str, nn.Module]:
+    """The trained towers of a run, built from its recipe and what the data said then; no data is read."""
+    from counterpoint.assembly import build_tower
+    from counterpoint.recipe import load as load_recipe
+
+    recipe = load_recipe(run.recipe).stage_recipes()[-1][1]
+    given = run.facts().get("given", {})
+    towers = {modality: build_tower(recipe, modality, given.get(modality, {})) for modality in recipe.encoders}
+    load_weights(towers, run.weights)
+    return towers

@@ -1,0 +1,118 @@
+"""The batch across ranks: every rank gets all embeddings, and gradients come back exactly.
+
+Each rank computes the same global loss. The backward pass of the gather returns the own slice of the gradient times
+the number of ranks; DDP's mean over ranks cancels the factor. Exact for encoders and for the objective's parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from counterpoint.batch import Batch, Encoded
+
+
+def active() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _all_gather(local: Tensor, counts: list[int]) -> Tensor:
+    """Rows of every rank in order of rank; counts: rows of each."""
+    most = max(counts)
+    padded = local.new_zeros(most, *local.shape[1:])
+    padded[: len(local)] = local
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded.contiguous())
+    return torch.cat([part[:count] for part, count in zip(parts, counts)])
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, local: Tensor, counts: list[int]) -> Tensor:
+        ctx.counts = counts
+        return _all_gather(local, counts)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        rank = dist.get_rank()
+        start = sum(ctx.counts[:rank])
+        return grad[start : start + ctx.counts[rank]] * len(ctx.counts), None
+
+
+def _gather(local: Tensor, counts: list[int]) -> Tensor:
+    if local.dtype == torch.bool:
+        return _gather(local.to(torch.uint8), counts).bool()
+    return _Gather.apply(local, counts) if local.requires_grad else _all_gather(local, counts)
+
+
+_OPTIONAL = ("tokens", "mask", "map")
+
+
+def _describe(e: Encoded) -> dict:
+    tensors = {name: getattr(e, name) for name in _OPTIONAL} | {f"heads.{k}": v for k, v in e.heads.items()}
+    tensors |= {f"meta.{k}": v for k, v in e.meta.items() if isinstance(v, Tensor) and v.ndim and len(v) == len(e.row)}
+    shapes = {name: (tuple(t.shape[1:]), t.dtype) for name, t in tensors.items() if t is not None}
+    return {"rows": len(e.row), "h": (tuple(e.h.shape[1:]), e.h.dtype), "shapes": shapes}
+
+
+def gather(encoded: list[Encoded], batch: Batch) -> tuple[list[Encoded], Batch]:
+    """The Encoded and the Batch of all ranks; raw inputs stay those of this rank.
+
+    A view without rows on one rank takes the shapes of its tokens, maps and heads from a rank that has rows; tokens
+    of different lengths are padded to the longest.
+    """
+    if not active():
+        return encoded, batch
+    world = dist.get_world_size()
+    descriptions: list = [None] * world
+    dist.all_gather_object(descriptions, (len(batch), [_describe(e) for e in encoded]))
+    sizes = [size for size, _ in descriptions]
+    offset = sum(sizes[: dist.get_rank()])
+    columns = lambda table: {name: _gather(table[name], sizes) for name in sorted(table)}  # noqa: E731
+    whole = replace(
+        batch, index=_gather(batch.index, sizes), groups=columns(batch.groups), labels=columns(batch.labels)
+    )
+    rows: dict[int, Tensor] = {}  # views that share a row tensor still share it afterwards
+    found = []
+    for place, e in enumerate(encoded):
+        views = [views[place] for _, views in descriptions]
+        counts = [view["rows"] for view in views]
+        if id(e.row) not in rows:
+            rows[id(e.row)] = _gather(e.row + offset, counts)
+        found.append(_gather_one(e, rows[id(e.row)], views, counts))
+    return found, whole
+
+
+def _gather_one(e: Encoded, row: Tensor, views: list[dict], counts: list[int]) -> Encoded:
+    names = sorted({name for view in views for name in view["shapes"]})
+    there = {name: [view["shapes"][name] for view in views if name in view["shapes"]] for name in names}
+    own = {f.name: getattr(e, f.name) for f in fields(e)}
+    own |= {f"heads.{k}": v for k, v in e.heads.items()} | {f"meta.{k}": v for k, v in e.meta.items()}
+    gathered = {
+        name: _gather(_like(own.get(name), len(e.row), shapes, e.z.device), counts) for name, shapes in there.items()
+    }
+    part = lambda prefix: {k.removeprefix(prefix): v for k, v in gathered.items() if k.startswith(prefix)}  # noqa: E731
+    h_shape, h_dtype = next((view["h"] for view in views if view["rows"]), views[0]["h"])
+    return replace(
+        e,
+        row=row,
+        z=_gather(e.z, counts),
+        h=_gather(e.h if len(e.row) else e.h.new_zeros(0, *h_shape, dtype=h_dtype), counts),
+        heads=part("heads."),
+        meta=e.meta | part("meta."),
+        **{name: gathered[name] for name in _OPTIONAL if name in gathered},
+    )
+
+
+def _like(own: Tensor | None, rows: int, shapes: list[tuple], device) -> Tensor:
+    """The own tensor padded to the largest of `shapes`, or one without rows."""
+    target = [max(sizes) for sizes in zip(*(shape for shape, _ in shapes))]
+    if own is None or not rows:
+        return torch.zeros(0, *target, dtype=shapes[0][1], device=device)
+    if list(own.shape[1:]) == target:
+        return own
+    padding = [amount for have, want in zip(reversed(own.shape[1:]), reversed(target)) for amount in (0, want - have)]
+    return torch.nn.functional.pad(own, padding)

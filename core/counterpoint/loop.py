@@ -1,0 +1,280 @@
+"""The shared loop: one LightningModule that trains any recipe.
+
+One path: views, encoder and head of each micro-batch (recomputed in the backward pass when there are several), the
+gather across ranks, the objectives on the whole batch. Where each service hooks in is part of the contract with
+Lightning: queues are filled in `on_after_backward`, before any callback can save; momentum encoders follow in
+`optimizer_step`, once an optimizer step; every generator is seeded at fixed points by (seed, step), where step counts
+batches. Epoch refresh belongs in `on_train_epoch_start`, before the plan is asked for its next batches; a trainable
+view is a module in `pipelines`, and its parameters join the optimizer with those of the towers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from counterpoint.batch import Batch, Encoded, Outputs, Queued, View
+from counterpoint.errors import ComponentError, TrainingError
+from counterpoint.gather import gather
+from counterpoint.momentum import MomentumTowers
+from counterpoint.named import Named
+from counterpoint.objectives.objective import Momentum, Objective
+from counterpoint.optim import Factor, MakeOptimizer, parameter_groups
+from counterpoint.queue import Queue
+from counterpoint.randomness import key, seed_all
+from counterpoint.tower import Tower, batch_statistics_kept
+from counterpoint.views.pipeline import Pipeline
+
+
+@dataclass
+class Training:
+    """How the loop trains: what the recipe says beside the modules."""
+
+    optimizer: MakeOptimizer
+    schedule: Factor
+    batches: int  # in the whole run
+    steps: int  # of the optimizer, in the whole run
+    seed: int = 0
+    micro_batch: int | None = None
+    momentum: Momentum | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
+    lr_factors: Mapping[str, float] = field(default_factory=dict)
+
+
+class Loop(LightningModule):
+    """Trains towers (one a modality) on pipelines of views by named objectives."""
+
+    def __init__(
+        self,
+        towers: Mapping[str, Tower],
+        pipelines: Mapping[str, Pipeline],
+        objectives: Mapping[str, Objective],
+        training: Training,
+    ):
+        super().__init__()
+        self.towers = Named(towers)
+        self.pipelines = Named(pipelines)
+        self.objectives = Named(objectives)
+        self.training_plan = training
+        self.momentum = MomentumTowers(self.towers) if training.momentum else None
+        self.queues = Named({name: self._queues_of(objective) for name, objective in self.objectives.items()})
+        self.layouts = {modality: pipeline.layout() for modality, pipeline in self.pipelines.items()}
+        self.meter = Meter()
+        self._entering: list[tuple[Queue, Queued]] = []
+        self._last_loss: Tensor | None = None
+        self.last_outputs: Outputs | None = None  # of the last batch, for callbacks; without gradients
+
+    def _queues_of(self, objective: Objective) -> nn.ModuleDict:
+        needs = objective.needs()
+        dim = next(iter(self.towers.values())).dim
+        return Named({n: Queue(k, dim, tuple(sorted(needs.groups))) for n, k in needs.queues.items()})
+
+    # One training step
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.check_finite()
+        step = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        outputs = self.outputs(batch, step, self.current_epoch)
+        with torch.autocast(self.device.type, enabled=False):
+            total, parts = self.contrast(outputs)
+        self.meter.add({"loss": total.detach(), **parts}, len(outputs.batch))
+        self._last_loss = total.detach()
+        self.last_outputs = replace(outputs, student=[_detached(e) for e in outputs.student], momentum=[])
+        return total
+
+    def outputs(self, batch: Batch, step: int, epoch: int) -> Outputs:
+        """Everything the objectives may look at, over all ranks."""
+        student, momentum = self.encode(batch, step)
+        count = len(student)
+        encoded, whole = gather(student + momentum, batch)
+        return Outputs(
+            encoded[:count], whole, encoded[count:], step=step, epoch=epoch, total_steps=self.training_plan.batches
+        )
+
+    def contrast(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the objectives and the parts to log; what enters the queues is kept for later."""
+        total, logged, self._entering = outputs.zero(), {}, []
+        several = len(self.objectives) > 1
+        for name, objective in self.objectives.items():
+            queues = self.queues[name]
+            seen = replace(outputs, queues={queue: module.rows() for queue, module in queues.items()})
+            seed_all(key(self.training_plan.seed, "objective", name, outputs.step))
+            loss, parts = objective(seen)
+            total = total + self.training_plan.weights.get(name, 1.0) * loss
+            if several:
+                logged[f"loss/{name}"] = loss.detach()
+            logged |= {f"{name}/{part}" if several else part: value.detach() for part, value in parts.items()}
+            self._keep(objective, seen, queues)
+        return total, logged
+
+    @torch.no_grad()
+    def _keep(self, objective: Objective, outputs: Outputs, queues: nn.ModuleDict) -> None:
+        if not len(queues):
+            return
+        for name, e in objective.enqueue(objective.prepare(outputs)).items():
+            groups = {group: outputs.batch.groups[group][e.row] for group in queues[name].groups}
+            self._entering.append((queues[name], Queued(e.z.detach(), outputs.ids(e), groups)))
+
+    def on_after_backward(self) -> None:
+        # Not in training_step: the values are still needed by the backward pass. Not in on_train_batch_end of this
+        # module: callbacks run before it, so that a checkpoint would miss the push.
+        for queue, rows in self._entering:
+            queue.push(rows)
+        self._entering = []
+
+    def optimizer_step(self, *args, **kwargs) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.momentum is not None:
+            progress = self.trainer.global_step / max(1, self.training_plan.steps)
+            self.momentum.update(self.towers, self.training_plan.momentum.at(progress))
+
+    def check_finite(self) -> None:
+        """Stop on a loss that was not finite; looked at one step later, when no device has to wait for it."""
+        if self._last_loss is not None and not torch.isfinite(self._last_loss):
+            raise TrainingError(
+                f"the loss is not finite at step {self.trainer.global_step}: lower optimizer.lr, or set "
+                "trainer.gradient_clip_val: 1.0; the checkpoints before this step are intact"
+            )
+
+    # From a batch to embeddings
+
+    def encode(self, batch: Batch, step: int) -> tuple[list[Encoded], list[Encoded]]:
+        """Student and momentum embeddings of every view of every modality, in one order on every rank."""
+        student: list[Encoded] = []
+        momentum: list[Encoded] = []
+        for modality in self.towers:
+            first, raw = len(student), batch.inputs.get(modality)
+            branches = [(student, self.towers[modality], True)]
+            if self.momentum is not None:
+                branches.append((momentum, self._momentum_tower(modality), False))
+            for into, tower, learns in branches:
+                with nullcontext() if learns else torch.no_grad():
+                    if raw is None or not len(raw):
+                        row = batch.index.new_zeros(0)
+                        into += tower.absent(self.layouts[modality], row, first)
+                    else:
+                        into += self._encode(tower, raw, batch, step, first, recompute=learns)
+        return student, momentum
+
+    def _momentum_tower(self, modality: str) -> Tower:
+        copies = self.momentum.towers
+        return copies[modality] if modality in copies else self.towers[modality]
+
+    def _encode(self, tower: Tower, raw: View, batch: Batch, step: int, first: int, recompute: bool) -> list[Encoded]:
+        size = self.training_plan.micro_batch or len(raw)
+        index = batch.index[raw.row]
+        parts = []
+        for chunk, start in enumerate(range(0, len(raw), size)):
+            # Everything by argument: a closure over a loop variable would recompute the last one, with a right loss
+            # and a wrong gradient.
+            rows = slice(start, start + size)
+            arguments = (tower, raw[rows], index[rows], step, chunk, first)
+            if recompute and len(raw) > size:
+                contexts = partial(_recomputing, tower)
+                made = checkpoint(
+                    self.make, *arguments, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+                )
+            else:
+                made = self.make(*arguments)
+            parts.append(made)
+        return parts[0] if len(parts) == 1 else _cat(parts)
+
+    def make(self, tower: Tower, raw: View, index: Tensor, step: int, chunk: int, first: int) -> list[Encoded]:
+        """Views, encoder and head of one micro-batch; seeds itself, so that recomputing it gives the same."""
+        views = self.pipelines[tower.modality](raw, index, self.training_plan.seed, step)
+        roles = [view.role for view in views]
+        if roles != self.layouts[tower.modality]:
+            raise ComponentError(
+                f"views.{tower.modality}: a step declares the roles {self.layouts[tower.modality]} and made {roles}"
+            )
+        seed_all(key(self.training_plan.seed, "model", step, self.global_rank, tower.modality, chunk))
+        return [tower(view, first + number) for number, view in enumerate(views)]
+
+    # Optimizer
+
+    def configure_optimizers(self):
+        plan = self.training_plan
+        probe = plan.optimizer([{"params": [nn.Parameter(torch.zeros(1))]}])
+        lr, decay = probe.defaults["lr"], probe.defaults["weight_decay"]
+        learners = [(tower, plan.lr_factors.get(modality, 1.0)) for modality, tower in self.towers.items()]
+        learners += [(self.pipelines, 1.0), (self.objectives, 1.0)]
+        optimizer = plan.optimizer(parameter_groups(learners, lr, decay))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: plan.schedule(step, plan.steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_epoch_end(self) -> None:
+        if mean := self.meter.epoch():  # for callbacks that watch a metric, such as EarlyStopping
+            self.log_dict({"loss": mean["loss"]}, batch_size=1, logger=False)
+
+
+class Meter:
+    """Running means of what is logged, kept on the device: reading them is what costs, and is done rarely."""
+
+    def __init__(self):
+        self._recent: dict[str, Tensor] = {}
+        self._whole: dict[str, Tensor] = {}
+        self._steps = self._epoch_steps = 0
+        self.samples = 0
+
+    def add(self, values: Mapping[str, Tensor], samples: int) -> None:
+        for sums in (self._recent, self._whole):
+            for name, value in values.items():
+                sums[name] = sums[name] + value if name in sums else value.clone()
+        self._steps += 1
+        self._epoch_steps += 1
+        self.samples += samples
+
+    def recent(self) -> dict[str, float]:
+        """Means since the last call."""
+        means = {name: float(total) / self._steps for name, total in self._recent.items()}
+        self._recent, self._steps = {}, 0
+        return means
+
+    def epoch(self) -> dict[str, float]:
+        """Means since the last call of this method."""
+        means = {name: float(total) / self._epoch_steps for name, total in self._whole.items()}
+        self._whole, self._epoch_steps = {}, 0
+        return means
+
+
+def _detached(e: Encoded) -> Encoded:
+    return replace(e, z=e.z.detach(), h=e.h.detach(), tokens=None, mask=None, map=None, heads={})
+
+
+def _recomputing(tower: Tower):
+    return nullcontext(), batch_statistics_kept(tower)
+
+
+def _cat(parts: list[list[Encoded]]) -> list[Encoded]:
+    """The views of several micro-batches joined; views that shared their rows still share them."""
+    shared: dict[tuple[int, ...], Tensor] = {}
+    return [_join(list(pieces), shared) for pieces in zip(*parts)]
+
+
+def _join(pieces: list[Encoded], shared: dict) -> Encoded:
+    rows = tuple(id(piece.row) for piece in pieces)
+    if rows not in shared:
+        shared[rows] = torch.cat([piece.row for piece in pieces])
+    first = pieces[0]
+    cat: Callable[[str], Tensor | None] = lambda name: (  # noqa: E731
+        None if getattr(first, name) is None else torch.cat([getattr(piece, name) for piece in pieces])
+    )
+    return replace(
+        first,
+        row=shared[rows],
+        **{name: cat(name) for name in ("z", "h", "tokens", "mask", "map")},
+        heads={name: torch.cat([piece.heads[name] for piece in pieces]) for name in first.heads},
+        meta={
+            name: torch.cat([piece.meta[name] for piece in pieces])
+            if isinstance(value, Tensor) and value.ndim and len(value) == len(first.row)
+            else value
+            for name, value in first.meta.items()
+        },
+    )

@@ -1,0 +1,98 @@
+"""What is watched while a run trains: the geometry of the embeddings every epoch, and a live kNN score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from counterpoint.data.guard import Skipped
+from counterpoint.evaluate.embed import embed
+from counterpoint.evaluate.geometry import alignment, effective_rank, uniformity
+from counterpoint.progress import Progress
+
+
+class Geometry(Callback):
+    """Alignment, uniformity and effective rank of each epoch's last batch, as the objectives saw it: no extra pass."""
+
+    ROWS = 1024
+
+    def __init__(self, progress: Progress):
+        self.progress = progress
+
+    def on_train_epoch_end(self, trainer: Trainer, module) -> None:
+        outputs = module.last_outputs
+        if outputs is None:
+            return
+        values = {}
+        for modality in outputs.modalities():
+            views = [e for e in outputs.views(modality) if len(e.row) > 1]
+            if views:
+                values[f"uniformity/{modality}"] = uniformity(_unit(views[0].z[: self.ROWS]))
+                values[f"effective_rank/{modality}"] = effective_rank(views[0].h[: self.ROWS].float())
+        if pairs := outputs.pairs():
+            aligned = [alignment(_unit(pair.q), _unit(pair.k)) for pair in pairs]
+            values["alignment"] = sum(float(a) for a in aligned) / len(aligned)
+        step = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        self.progress.record(trainer, {name: float(value) for name, value in values.items()}, step)
+
+
+def _unit(z: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(z.float(), dim=-1)
+
+
+class LiveKNN(Callback):
+    """Leave-one-out kNN within the training set, about twenty times a run; the held-out split is never looked at."""
+
+    SAMPLES = 1024
+
+    def __init__(self, progress: Progress, knn, dataset, pipelines, epochs: int):
+        self.progress, self.knn, self.pipelines = progress, knn, pipelines
+        self.every = max(1, epochs // 20)
+        size = len(dataset)
+        # evenly spread rather than the first ones, which are often of one class
+        chosen = range(size) if size <= self.SAMPLES else [i * size // self.SAMPLES for i in range(self.SAMPLES)]
+        self.dataset = _Part(dataset, chosen)
+
+    def on_train_epoch_end(self, trainer: Trainer, module) -> None:
+        if (trainer.current_epoch + 1) % self.every or not trainer.is_global_zero:
+            return
+        models = {"now": dict(module.towers.items())}
+        seen = embed(models, self.pipelines, self.dataset, device=module.device, skip=1.0)["now"]
+        score = self.knn.leave_one_out(seen)[0]
+        step = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        self.progress.live = f" kNN {score.value:.3f}"
+        self.progress.record(trainer, {f"live/{score.name}": score.value}, step)
+
+
+class _Part(torch.utils.data.Dataset):
+    """Some samples of a data set, with their part of its columns."""
+
+    def __init__(self, dataset, indices):
+        self.dataset, self.indices = dataset, list(indices)
+        self.groups = {name: column[self.indices] for name, column in getattr(dataset, "groups", {}).items()}
+        self.labels = {name: column[self.indices] for name, column in getattr(dataset, "labels", {}).items()}
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: int):
+        return self.dataset[self.indices[i]]
+
+
+class SkippedSamples(Callback):
+    """Raises for a sample that cannot be read, or counts it and names it in a file, as the recipe says."""
+
+    def __init__(self, skipped: Skipped, path: Path, say: Callable[[str], None]):
+        self.skipped, self.path, self.say = skipped, path, say
+
+    def on_train_batch_start(self, trainer: Trainer, module, batch, batch_idx: int) -> None:
+        if self.skipped(batch):
+            self.path.write_text("".join(f"{text}\n" for text in self.skipped.messages.values()), encoding="utf-8")
+
+    def on_train_end(self, trainer: Trainer, module) -> None:
+        if len(self.skipped):
+            self.say(f"skipped {len(self.skipped)} samples that cannot be read; they are named in {self.path}")

@@ -1,0 +1,121 @@
+"""What a run shows while it trains: one bar on a terminal, and metrics logged every few steps."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+
+from counterpoint.run import MetricsFile
+
+
+class MetricsLogger(Logger):
+    """Lightning's view of metrics.csv."""
+
+    def __init__(self, file: MetricsFile):
+        super().__init__()
+        self.file = file
+
+    @property
+    def name(self) -> str:
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, *args, **kwargs) -> None:
+        """The recipe is in the run folder already."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        values = dict(metrics)
+        self.file.append(step or 0, int(values.pop("epoch", 0)), values)
+
+
+class Progress(Callback):
+    """Epoch, step, samples/s, share of time waiting for data, loss, live kNN and time left.
+
+    The bar is redrawn on a timer; loggers get means over `every` steps. When standard error is no terminal there is
+    no bar.
+    """
+
+    REFRESH = 0.25  # seconds
+
+    def __init__(self, batches: int, every: int = 10, stage: str | None = None, show: bool | None = None):
+        self.batches, self.every, self.stage = batches, every, stage
+        self.show = sys.stderr.isatty() if show is None else show
+        self.live = ""
+        self._bar = None
+        self._waited = self._drawn = 0.0
+        self._loss = float("nan")
+
+    def on_train_start(self, trainer: Trainer, module) -> None:
+        self._started = self._left = time.perf_counter()
+        self._first = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        if self.show and trainer.is_global_zero:
+            self._bar = _bar()
+            self._bar.start()
+            self._task = self._bar.add_task(
+                self.stage or "training", total=self.batches, completed=self._first, text=""
+            )
+
+    def on_train_batch_start(self, trainer: Trainer, module, batch, batch_idx: int) -> None:
+        self._waited += time.perf_counter() - self._left
+
+    def on_train_batch_end(self, trainer: Trainer, module, outputs, batch, batch_idx: int) -> None:
+        step = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        if step % self.every == 0 or step == self.batches:
+            self._log(trainer, module, step)
+        self._left = time.perf_counter()
+        if self._bar is not None and self._left - self._drawn > self.REFRESH:
+            self._draw(trainer, module, step)
+
+    def _log(self, trainer: Trainer, module, step: int) -> None:
+        values = module.meter.recent()
+        self._loss = values["loss"]
+        self.record(trainer, values | {"lr": trainer.optimizers[0].param_groups[0]["lr"]}, step)
+
+    def record(self, trainer: Trainer, values: dict[str, float], step: int) -> None:
+        """Send values to every logger, at a number of batches done."""
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_metrics({"epoch": trainer.current_epoch, **values}, step)
+
+    def _draw(self, trainer: Trainer, module, step: int) -> None:
+        self._drawn = self._left
+        spent = self._left - self._started
+        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
+        text = f"epoch {trainer.current_epoch + 1}/{epochs} {module.meter.samples / spent:.0f} samples/s"
+        text += f" data {self._waited / spent:.0%} loss {self._loss:.3f}{self.live}"
+        self._bar.update(self._task, completed=step, text=text)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_train_end(self, trainer: Trainer, module) -> None:
+        if self._bar is not None:
+            self._left = time.perf_counter()
+            self._draw(trainer, module, self.batches)
+        self._close()
+
+    def on_exception(self, trainer: Trainer, module, exception: BaseException) -> None:
+        self._close()
+
+
+def _bar():
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = [
+        "[bold]{task.description}",
+        BarColumn(20),
+        "step",
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}"),
+    ]
+    return Bar(*columns, TimeRemainingColumn(), TextColumn("left"), console=Console(stderr=True), refresh_per_second=4)

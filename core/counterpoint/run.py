@@ -1,0 +1,158 @@
+"""The run folder: one run's recipe, versions, metrics, checkpoints, scores and encoder. Two runs never share one.
+
+runs/quickstart-1/
+  recipe.yaml           the whole configuration; loads again
+  run.json              versions of every distribution used, what the data said, device, state
+  metrics.csv           step, epoch, name, value: appended, never rewritten
+  checkpoints/          step-00000120.ckpt ...: the newest two of each stage
+  encoder.safetensors   the trained towers
+  scores.json           every score with its interval and baselines
+  summary.md            for a person
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from counterpoint.errors import RunError, suggest
+
+ROOT = Path("runs")
+
+
+class Run:
+    """A run folder, new or opened again."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self._lock = None
+
+    @classmethod
+    def create(cls, name: str, root: Path = ROOT) -> Run:
+        """A folder of its own: NAME-1, NAME-2, ...; taken by an atomic mkdir."""
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            taken = [int(m[1]) for p in root.iterdir() if (m := re.fullmatch(re.escape(name) + r"-(\d+)", p.name))]
+            for number in range(max(taken, default=0) + 1, 100_000):
+                with suppress(FileExistsError):
+                    (root / f"{name}-{number}").mkdir()
+                    return cls(root / f"{name}-{number}")
+        except OSError as error:
+            raise RunError(f"cannot write the run folder in {root}: {error.strerror}") from None
+        raise RunError(f"no free run folder for {name!r} in {root}")
+
+    @classmethod
+    def open(cls, name: str | Path, root: Path = ROOT) -> Run:
+        """The run in a folder, named by its path, by its name in `runs/`, or `latest`."""
+        runs = all_runs(root)
+        if str(name) == "latest":
+            if not runs:
+                raise RunError(f"there is no run in {root.resolve()}")
+            return runs[-1]
+        for folder in (Path(name), root / name):
+            if (folder / "run.json").is_file():
+                return cls(folder)
+        raise RunError(f"{name}: no run there{suggest(Path(name).name, [run.name for run in runs])}")
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def recipe(self) -> Path:
+        return self.folder / "recipe.yaml"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "encoder.safetensors"
+
+    def checkpoints(self, stage: str = "train") -> Path:
+        return self.folder / "checkpoints" if stage == "train" else self.folder / "checkpoints" / stage
+
+    def lock(self) -> Run:
+        """Hold the folder until the process ends; RunError when another process trains in it."""
+        import fcntl
+
+        self._lock = (self.folder / ".lock").open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"{self.folder}: another process is training in this run") from None
+        return self
+
+    def write(self, name: str, text: str) -> None:
+        """Write a small file so that a reader sees the old one or the new one, never a part."""
+        part = self.folder / f".{name}.part"
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, self.folder / name)
+
+    def note(self, **facts) -> None:
+        """Add facts to run.json."""
+        self.write("run.json", json.dumps(self.facts() | facts, indent=2, default=str) + "\n")
+
+    def facts(self) -> dict:
+        try:
+            return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            raise RunError(f"{self.folder / 'run.json'}: damaged; it is not JSON") from None
+
+    def scores(self) -> list[dict]:
+        path = self.folder / "scores.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def all_runs(root: Path = ROOT) -> list[Run]:
+    """Every run under `root`, oldest first."""
+    found = [Run(path.parent) for path in root.glob("*/run.json")]
+    return sorted(found, key=lambda run: (run.facts().get("created", ""), run.name))
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def versions(distributions) -> dict[str, str]:
+    """name -> installed version of every distribution that a run depends on."""
+    from importlib import metadata
+
+    found = {}
+    for name in sorted({"counterpoint", "torch", "lightning", "numpy", *distributions}):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+class MetricsFile:
+    """metrics.csv, one row a value; after a resume, rows beyond the step resumed from are dropped first."""
+
+    FIELDS = ("step", "epoch", "name", "value")
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def cut(self, step: int) -> None:
+        """Forget what was logged after `step` batches."""
+        if not self.path.is_file():
+            return
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if len(row) == len(self.FIELDS)]
+        kept = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) <= step]
+        part = self.path.with_name(".metrics.csv.part")
+        with part.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([self.FIELDS, *kept])
+        os.replace(part, self.path)
+
+    def append(self, step: int, epoch: int, values: dict[str, float]) -> None:
+        new = not self.path.is_file()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(self.FIELDS)
+            writer.writerows([step, epoch, name, f"{value:.6g}"] for name, value in values.items())

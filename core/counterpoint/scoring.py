@@ -1,0 +1,71 @@
+"""The scores of a trained run, beside the untrained encoder, the raw input and the recipe's baselines."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from counterpoint.assembly import build_dataset, build_pipeline, build_tower, given_by
+from counterpoint.evaluate import table
+from counterpoint.evaluate.embed import Bare, Raw, embed
+from counterpoint.export import load_towers
+from counterpoint.fit import workers_of
+from counterpoint.recipe import Recipe
+from counterpoint.run import Run, now
+from counterpoint.summary import closing
+
+
+def finish(run: Run, recipe: Recipe) -> str:
+    """Score a trained run, write scores.json and summary.md, and return what the user is told."""
+    records = evaluate(run, recipe)
+    run.write("scores.json", json.dumps(records, indent=2) + "\n")
+    run.note(state="done", finished=now())
+    text = closing(run, recipe, records)
+    run.write("summary.md", f"# {run.name}\n\n```\n{text}\n```\n")
+    return text
+
+
+def evaluate(run: Run, recipe: Recipe) -> list[dict]:
+    """One record a score: evaluator, metric, representation, value, interval, number of queries."""
+    if not recipe.evaluate:
+        return []
+    train, test = build_dataset(recipe), build_dataset(recipe, split="test")
+    last = recipe.stage_recipes()[-1][1]
+    given = given_by(train.spec)
+    pipelines = {m: build_pipeline(last, m, given[m]) for m in recipe.encoders}
+    options = {
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "workers": workers_of(recipe, train),
+        "skip": 0.1 if recipe.loader.on_bad == "skip" else 0.0,
+    }
+    models = _representations(run, last, given)
+    seen = [embed(models, pipelines, dataset, **options) for dataset in (train, test)]
+    return table.score({name: call.build() for name, call in _labelled(recipe.evaluate)}, *seen)
+
+
+def _representations(run: Run, recipe: Recipe, given: dict) -> dict[str, dict]:
+    """name -> modality -> what embeds it: the trained towers first, then everything they must beat."""
+    models: dict[str, dict] = {
+        table.TRAINED: load_towers(run),
+        table.UNTRAINED: {m: build_tower(recipe, m, given[m]) for m in recipe.encoders},
+    }
+    if raw := {m: Bare(Raw()) for m in recipe.encoders if _fixed_signal(given[m])}:
+        models[table.RAW] = raw
+    for modality, calls in recipe.baselines.items():
+        for label, call in _labelled(calls):
+            models.setdefault(label, {})[modality] = Bare(call.build(given[modality]))
+    return models
+
+
+def _labelled(calls) -> list[tuple[str, object]]:
+    """Each call under its component's name and label, numbered where that comes twice."""
+    names = [" ".join([call.name, *filter(None, [call.params.get("label")])]) for call in calls]
+    return [
+        (name if names.count(name) == 1 else f"{name} {names[: i + 1].count(name)}", call)
+        for i, (name, call) in enumerate(zip(names, calls))
+    ]
+
+
+def _fixed_signal(facts: dict) -> bool:
+    return facts.get("length") is not None and "vocabulary" not in facts

@@ -1,0 +1,147 @@
+"""A tower: the encoder and head of one modality, and which of their parameters learn."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from counterpoint.batch import Encoded, Features, View
+from counterpoint.errors import ComponentError
+
+_BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+def takes_mask(encoder: nn.Module) -> bool:
+    """Whether `encoder(data, mask)` is how it wants to be called."""
+    return "mask" in inspect.signature(encoder.forward).parameters
+
+
+class Tower(nn.Module):
+    """Encoder then head: a View becomes an Encoded, with z in float32 whatever the precision of the encoder.
+
+    A part of it without any trainable parameter stays in evaluation mode, so that a frozen encoder's dropout and batch
+    statistics do not move. A view of one row uses running batch statistics, since one row has none.
+    """
+
+    def __init__(self, modality: str, encoder: nn.Module, head: nn.Module):
+        super().__init__()
+        self.modality, self.encoder, self.head = modality, encoder, head
+        self._masked = takes_mask(encoder)
+
+    @property
+    def dim(self) -> int:
+        return self.head.dim
+
+    def forward(self, view: View, number: int) -> Encoded:
+        with _running_statistics(self) if self.training and len(view) == 1 else _as_it_is():
+            features = self.features(view)
+            out = self.head(features.h)
+        named = dict(out) if isinstance(out, dict) else {"z": out}
+        z = named.pop("z")
+        z = z if z.dtype == torch.float64 else z.float()
+        return Encoded(
+            self.modality, view.role, number, view.row, z, *features, heads=named, meta=view.meta
+        )  # fmt: skip
+
+    def features(self, view: View) -> Features:
+        """What the encoder makes of a view; h is (n, H)."""
+        masked = self._masked and view.mask is not None
+        features = self.encoder(view.data, view.mask) if masked else self.encoder(view.data)
+        return features if isinstance(features, Features) else Features(features)
+
+    def absent(self, roles: list[str], row: torch.Tensor, first: int) -> list[Encoded]:
+        """Embeddings of no row, connected to every trainable parameter: for a batch without this modality."""
+        zero = sum(p.sum() * 0.0 for p in self.parameters() if p.requires_grad)
+        z = torch.zeros(0, self.dim, device=row.device) + zero
+        h = z.new_zeros(0, self.encoder.width)
+        return [Encoded(self.modality, role, first + i, row, z, h) for i, role in enumerate(roles)]
+
+    def train(self, mode: bool = True) -> Tower:
+        super().train(mode)
+        for module in self.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
+                module.eval()
+        return self
+
+    def has_batch_statistics(self) -> bool:
+        return any(isinstance(m, _BatchNorm) for m in self.modules())
+
+
+@contextmanager
+def _as_it_is():
+    yield
+
+
+@contextmanager
+def _running_statistics(tower: nn.Module):
+    changed = [m for m in tower.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    for module in changed:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in changed:
+            module.training = True
+
+
+@contextmanager
+def batch_statistics_kept(tower: nn.Module):
+    """Recompute a forward pass without counting its batch a second time in the running statistics."""
+    layers = [m for m in tower.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    before = [(m.momentum, m.num_batches_tracked.clone()) for m in layers]
+    for module in layers:
+        module.momentum = 0.0
+    try:
+        yield
+    finally:
+        for module, (momentum, tracked) in zip(layers, before):
+            module.momentum = momentum
+            module.num_batches_tracked.copy_(tracked)
+
+
+def tune(tower: Tower, train: str | list[str], lora=None) -> None:
+    """Choose what learns in the encoder: "all", "none", or the parameters whose names match a pattern; then add LoRA.
+
+    Low-rank adapters (Hu et al., 2022) come from peft; the base parameters that `train` names keep learning beside
+    them. Raises ComponentError when a pattern or a target matches nothing, with the names there are.
+    """
+    if isinstance(train, str) and train == "all" and lora is not None:
+        train = "none"
+    patterns = {"all": ["*"], "none": []}.get(train, train) if isinstance(train, str) else train
+    names = [name for name, _ in tower.encoder.named_parameters()]
+    for pattern in patterns:
+        if names and not any(fnmatchcase(name, pattern) for name in names):
+            raise ComponentError(f"tune.{tower.modality}.train: no parameter matches {pattern!r}; {_some(names)}")
+    for name, parameter in tower.encoder.named_parameters():
+        parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
+    if lora is not None:
+        _add_lora(tower, lora, {name for name, p in tower.encoder.named_parameters() if p.requires_grad})
+    tower.train(tower.training)
+
+
+def _add_lora(tower: Tower, lora, learning: set[str]) -> None:
+    try:
+        import peft
+    except ImportError:
+        raise ComponentError(f"tune.{tower.modality}.lora: needs peft; pip install 'counterpoint[lora]'") from None
+    parameters = {name: p for name, p in tower.encoder.named_parameters()}
+    config = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets))
+    try:
+        peft.inject_adapter_in_model(config, tower.encoder)
+    except ValueError:
+        names = [name for name, m in tower.encoder.named_modules() if isinstance(m, nn.Linear | nn.Conv1d)]
+        raise ComponentError(
+            f"tune.{tower.modality}.lora.targets: no module matches {', '.join(lora.targets)}; {_some(names)}"
+        ) from None
+    for name in learning:  # peft freezes everything but its adapters
+        parameters[name].requires_grad_(True)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:12])
+    return f"there are: {shown}{', ...' if len(names) > 12 else ''}"

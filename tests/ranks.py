@@ -1,0 +1,46 @@
+"""Run by torchrun (or alone): trains the same global batches and writes the gradients of every step.
+
+In the second batch, the samples that the first of two ranks gets have no words.
+"""
+
+import os
+import sys
+
+import numpy as np
+import torch
+
+from building import Gradients, loop, train
+from counterpoint.data.plan import cut
+from counterpoint.objectives.info_nce import InfoNCE
+from counterpoint.objectives.moco import MoCo
+from counterpoint.optim import sgd
+from counterpoint_toy.parts import Pairs, Remember
+
+WITHOUT_WORDS = range(8, 12)
+
+
+class HalfOfThem(Pairs):
+    def inputs(self, index):
+        found = super().inputs(index)
+        if index in WITHOUT_WORDS:
+            del found["words"]
+        return found
+
+
+def main(path: str) -> None:
+    torch.set_num_threads(1)
+    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    objectives = {
+        "nce": InfoNCE(temperature=0.3, learnable=True),
+        "moco": MoCo(temperature=0.3, queue=16, momentum=0.9, modalities=["signal", "words"]),
+        "remember": Remember(size=21),
+    }
+    module, seen = loop(objectives, optimizer=sgd(lr=0.1, momentum=0.0)), Gradients()
+    in_order = lambda order, rng: cut(np.arange(order.size), order)  # noqa: E731
+    train(module, HalfOfThem(size=21), batch=8, callbacks=[seen], world=world, rank=rank, sampler=in_order)
+    state = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
+    torch.save({"gradients": seen.seen, "state": state}, f"{path}.{rank}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

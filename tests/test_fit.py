@@ -1,0 +1,296 @@
+"""Runs from the command line: what a user does, and what they see when it goes wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+RECIPE = """
+data:      {use: toy.pairs, size: 48, missing: 0.3}
+loader:    {batch: 16}
+encoders:
+  signal:  {use: toy.conv_bn}
+  words:   {use: toy.bag}
+heads:
+  signal:  {use: mlp, dim: 8}
+  words:   {use: mlp, dim: 8}
+views:
+  signal:  [{use: copies, n: 2}, {use: toy.noise, sigma: 0.1}]
+  words:   [{use: toy.drop, rate: 0.1}]
+objective:
+  nce:     {use: info_nce, temperature: 0.2, learnable: true}
+  moco:    {use: moco, queue: 30, momentum: 0.9}
+  memory:  {use: toy.remember}
+weights:   {moco: 0.5, memory: 0.1}
+optimizer: {use: adamw, lr: 0.003}
+trainer:   {max_epochs: 4, accelerator: cpu}
+evaluate:  [{use: knn, label: kind, k: 1, modality: signal}]
+callbacks: [toy.chaos]
+name: pairs
+"""
+
+
+def command(folder, *words, env=None, timeout=240):
+    paths = [str(HERE / "toy"), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(p for p in paths if p),
+        "OMP_NUM_THREADS": "1",
+        **(env or {}),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "counterpoint", *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("straight")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    done = command(folder, "fit", "recipe.yaml")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def last_checkpoint(folder):
+    path = max((folder / "runs/pairs-1/checkpoints").glob("step-*.ckpt"))
+    return torch.load(path, weights_only=True)
+
+
+def same(a, b, path=""):
+    """Every tensor and number equal to the bit, wherever it stands."""
+    if isinstance(a, torch.Tensor):
+        return [] if torch.equal(a, b) else [path]
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        return [p for key in a for p in same(a[key], b[key], f"{path}.{key}")]
+    if isinstance(a, list | tuple):
+        return [p for i, (x, y) in enumerate(zip(a, b, strict=True)) for p in same(x, y, f"{path}[{i}]")]
+    return [] if a == b else [path]
+
+
+def test_a_run_leaves_everything_in_its_folder(straight):
+    folder, _done = straight
+    run = folder / "runs/pairs-1"
+    assert {"recipe.yaml", "run.json", "metrics.csv", "scores.json", "summary.md", "encoder.safetensors"} <= {
+        p.name for p in run.iterdir()
+    }
+    facts = json.loads((run / "run.json").read_text())
+    assert (
+        facts["state"] == "done"
+        and {"counterpoint", "torch", "lightning", "counterpoint-toy"} <= facts["versions"].keys()
+    )
+    metrics = (run / "metrics.csv").read_text()
+    for name in (
+        "loss",
+        "loss/nce",
+        "loss/moco",
+        "lr",
+        "alignment",
+        "uniformity/signal",
+        "effective_rank/words",
+        "live/",
+    ):
+        assert name in metrics
+    rows = {record["representation"] for record in json.loads((run / "scores.json").read_text())}
+    assert rows == {"trained encoder", "untrained encoder", "raw input"}
+
+
+def test_a_short_run_says_little_and_ends_with_the_code_that_loads_it(straight):
+    folder, done = straight
+    assert len((done.stdout + done.stderr).splitlines()) < 20
+    assert len(done.stderr.splitlines()) == 1  # talk on stderr, results on stdout
+    code = "\n".join(line.strip() for line in done.stdout.splitlines()[-3:])
+    code = (
+        code.replace("encoder(x)", "encoder(__import__('torch').randn(3, 2, 64))")
+        + "\nprint(tuple(h.shape), encoder.training)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(HERE / "toy")},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout.strip() == "(3, 16) False", ran.stderr
+
+
+@pytest.mark.parametrize("step,workers", [(2, 2), (6, 1), (11, 0)])
+def test_killed_and_resumed_with_other_workers_ends_bit_identical(folder, straight, step, workers):
+    killed = command(folder, "fit", "recipe.yaml", env={"TOY_STEP": str(step), "TOY_SIGNAL": "SIGKILL"})
+    assert killed.returncode == -9
+    resumed = command(folder, "fit", "--resume", "latest", f"loader.workers={workers}")
+    assert resumed.returncode == 0, resumed.stderr
+    epoch, batch = divmod(step - 1, 3)
+    assert f"resuming runs/pairs-1 at step {step - 1} (epoch {epoch}, batch {batch} of 3)" in resumed.stderr
+    expected, got = last_checkpoint(straight[0]), last_checkpoint(folder)
+    assert not same(expected["state_dict"], got["state_dict"])
+    assert not same(expected["optimizer_states"], got["optimizer_states"])
+    assert not same(expected["lr_schedulers"], got["lr_schedulers"])
+    assert (folder / "runs/pairs-1/metrics.csv").read_text().count("loss/nce") > 0
+
+
+@pytest.mark.parametrize("name,code", [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_leaves_a_checkpoint_and_the_command_to_continue(folder, straight, name, code):
+    stopped = command(folder, "fit", "recipe.yaml", env={"TOY_STEP": "7", "TOY_SIGNAL": name})
+    assert stopped.returncode == code, stopped.stderr
+    assert (
+        stopped.stderr.splitlines()[-1]
+        == f"stopped by {name} at step 7; continue with: counterpoint fit --resume runs/pairs-1"
+    )
+    resumed = command(folder, "fit", "--resume", "runs/pairs-1")
+    assert resumed.returncode == 0, resumed.stderr
+    assert not same(last_checkpoint(straight[0])["state_dict"], last_checkpoint(folder)["state_dict"])
+
+
+def test_runs_never_share_a_folder_and_are_listed(straight):
+    folder, _ = straight
+    again = command(folder, "fit", "recipe.yaml", "trainer.max_epochs=1")
+    assert again.returncode == 0 and "runs/pairs-2" in again.stderr
+    assert [line.split()[0] for line in command(folder, "runs").stdout.splitlines()] == ["run", "pairs-1", "pairs-2"]
+    assert "accuracy" in command(folder, "runs", "best", "accuracy").stdout
+    assert "versions: counterpoint" in command(folder, "runs", "show", "pairs-1").stdout
+    finished = command(folder, "fit", "--resume", "pairs-1")
+    assert finished.returncode == 0 and "is done" in finished.stderr
+
+
+def test_evaluate_again_gives_the_same_scores(straight):
+    folder, done = straight
+    table = done.stdout.split("\n\n")[0]
+    assert command(folder, "evaluate", "pairs-1").stdout.startswith(table)
+    other = command(folder, "evaluate", "pairs-1", "evaluate=[{use: linear_probe, label: kind, modality: signal}]")
+    assert other.returncode == 0 and "linear_probe kind: balanced_accuracy" in other.stdout, other.stderr
+
+
+MISTAKES = {
+    "misspelt option": (["encoders.signal.widht=3"], ["encoders.signal.widht", "did you mean 'width'?"]),
+    "unknown component": (["objective=info_nec"], ["info_nec", "did you mean 'info_nce'?"]),
+    "batch of one": (["loader.batch=1"], ["the smallest batch that makes sense is loader.batch: 2"]),
+    "absent GPU": (["trainer.accelerator=gpu"], ["trainer.accelerator", "no GPU", "auto"]),
+    "no such group": (
+        ["objective.nce.positives=patient"],
+        ["'patient' is not a group of data 'toy.pairs'; it has: subject"],
+    ),
+    "no such label": (
+        ["evaluate=[{use: knn, label: class}]"],
+        ["'class' is neither a label nor a group", "kind, subject"],
+    ),
+    "one view": (
+        [
+            "objective={use: nt_xent}",
+            "weights={}",
+            "encoders={signal: toy.conv}",
+            "data.modalities=[signal]",
+            "views={signal: []}",
+            "heads={}",
+            "evaluate=[]",
+        ],
+        ["two views of one sample", "add views.signal: [{use: copies, n: 2}, ...]"],
+    ),
+    "no encoder": (
+        ["encoders={signal: toy.conv}", "views={}", "heads={}"],
+        ["has the modality 'words' and the recipe no encoder for it"],
+    ),
+    "no such pack": (["data=marine.whales"], ["pip install counterpoint-marine"]),
+    "corrupt sample": (["data.broken=5"], ["sample 5 signal.npy: truncated"]),
+}
+
+
+@pytest.mark.parametrize("overrides,said", MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="one of the mistakes is to ask for an absent GPU")
+def test_a_mistake_is_one_message(folder, overrides, said):
+    done = command(folder, "fit", "recipe.yaml", "callbacks=[]", *overrides)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    assert len(done.stderr.splitlines()) <= 6
+    for words in said:
+        assert words in done.stderr
+
+
+def test_unreadable_samples_are_skipped_on_request_and_counted(folder):
+    done = command(folder, "fit", "recipe.yaml", "data.broken=5", "loader.on_bad=skip", "trainer.max_epochs=2")
+    assert done.returncode == 0, done.stderr
+    assert "skipped 1 samples that cannot be read" in done.stderr
+    assert (folder / "runs/pairs-1/skipped.txt").read_text() == "sample 5 signal.npy: truncated\n"
+
+
+def test_stages_start_from_the_weights_before_and_resume_in_the_right_one(folder):
+    stages = "[{name: first, trainer: {max_epochs: 1, accelerator: cpu}}, {name: second, objective: {use: clip}, optimizer: {use: adamw, lr: 0.0}}]"
+    done = command(folder, "fit", "recipe.yaml", f"stages={stages}", "weights={}")
+    assert done.returncode == 0, done.stderr
+    from safetensors.torch import load_file
+
+    run = folder / "runs/pairs-1"
+    first, last = load_file(run / "stages/first.safetensors"), load_file(run / "encoder.safetensors")
+    assert all(
+        torch.equal(first[name], last[name])
+        for name in first
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    )
+    (folder / "again").mkdir()
+    (folder / "again/recipe.yaml").write_text(RECIPE)
+    command(
+        folder / "again",
+        "fit",
+        "recipe.yaml",
+        f"stages={stages}",
+        "weights={}",
+        env={"TOY_STEP": "5", "TOY_SIGNAL": "SIGKILL"},
+    )
+    resumed = command(folder / "again", "fit", "--resume", "latest")
+    assert "stage second at step 4" in resumed.stderr, resumed.stderr
+    again = load_file(folder / "again/runs/pairs-1/encoder.safetensors")
+    assert not same(last, again)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(folder):
+    command(folder, "fit", "recipe.yaml", env={"TOY_STEP": "6", "TOY_SIGNAL": "SIGKILL"})
+    newest = folder / "runs/pairs-1/checkpoints/step-00000005.ckpt"
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    resumed = command(folder, "fit", "--resume", "latest")
+    assert resumed.returncode == 0, resumed.stderr
+    assert (
+        "ignored" in resumed.stderr
+        and "step-00000005.ckpt is damaged" in resumed.stderr
+        and "at step 4" in resumed.stderr
+    )
+
+
+def test_changes_on_resume_are_refused(folder):
+    command(folder, "fit", "recipe.yaml", env={"TOY_STEP": "3", "TOY_SIGNAL": "SIGKILL"})
+    refused = command(folder, "fit", "--resume", "latest", "optimizer.lr=0.1")
+    assert refused.returncode == 2 and "--allow-changes" in refused.stderr
+    assert command(folder, "fit", "--resume", "latest", "optimizer.lr=0.1", "--allow-changes").returncode == 0
+
+
+def test_print_config_round_trips(folder):
+    first = command(folder, "fit", "recipe.yaml", "callbacks=[]", "seed=3", "--print-config")
+    (folder / "whole.yaml").write_text(first.stdout)
+    assert command(folder, "fit", "whole.yaml", "--print-config").stdout == first.stdout
+    checked = command(folder, "check", "whole.yaml")
+    assert checked.returncode == 0 and "signal (2 views), words (1 views)" in checked.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_from_the_command_line(folder):
+    done = command(folder, "fit", "recipe.yaml", "trainer.devices=2", "callbacks=[]")
+    assert done.returncode == 0, done.stderr
+    assert len(list((folder / "runs").iterdir())) == 1
+    assert "trained encoder" in done.stdout and done.stdout.count("trained encoder") == 2  # trained and untrained, once

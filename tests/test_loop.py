@@ -1,0 +1,190 @@
+"""Properties of the shared loop: one path, exact whatever the micro-batch, the missing modality or the interruption."""
+
+import pytest
+import torch
+
+from building import Gradients, assert_same_state, loop, towers, train
+from counterpoint.batch import Batch, View
+from counterpoint.errors import ComponentError, TrainingError
+from counterpoint.objectives.info_nce import InfoNCE
+from counterpoint.objectives.moco import MoCo
+from counterpoint.objectives.objective import Objective
+from counterpoint.optim import sgd
+from counterpoint.tower import Tower, tune
+from counterpoint_toy.parts import Pairs, Remember
+
+
+class Tune:
+    rank, alpha, targets = 2, 4.0, ["stem.0"]
+
+
+def everything():
+    """Objectives that together ask for every service."""
+    return {
+        "nce": InfoNCE(temperature=0.3, learnable=True, pairs="across"),
+        "moco": MoCo(temperature=0.3, queue=37, momentum=0.9, modalities=["signal", "words"]),
+        "remember": Remember(size=48),
+    }
+
+
+def gradients(micro, **options):
+    seen = Gradients()
+    module = loop({"nce": InfoNCE(temperature=0.3, learnable=True)}, micro=micro, optimizer=sgd(lr=0.0), **options)
+    train(module, Pairs(size=48, missing=0.3), batch=48, epochs=2, callbacks=[seen])
+    return seen.seen
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch():
+    whole = gradients(None)
+    for micro in (5, 16):
+        for expected, got in zip(whole, gradients(micro), strict=True):
+            assert expected.keys() == got.keys()
+            for name in expected:
+                torch.testing.assert_close(got[name], expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_micro_batches_count_batch_statistics_once():
+    made = towers(("signal",), norm=True)
+    module = loop({"nce": InfoNCE()}, modalities=("signal",), micro=8, made=made)
+    train(module, Pairs(size=32, modalities=["signal"]), batch=32, epochs=1)
+    tracked = made["signal"].encoder.last[0].num_batches_tracked
+    assert int(tracked) == 2 * 4  # two views, four micro-batches, none counted again in the backward pass
+
+
+def test_micro_batches_replay_dropout():
+    """Dropout masks of a micro-batch are the same when it is computed again: the gradient is that of one function."""
+    module = loop({"nce": InfoNCE()}, modalities=("signal",), norm=True, micro=8)
+    made, index = module.towers["signal"], torch.arange(8)
+    raw = View("signal", torch.randn(8, 2, 64, generator=torch.Generator().manual_seed(0)), index)
+    module.trainer = None
+    first, again = (module.make(made, raw, index, 3, 1, 0)[0].z for _ in range(2))
+    other = module.make(made, raw, index, 3, 2, 0)[0].z
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5, 6, 9, 11])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_stopped_anywhere_ends_bit_identical(stop, accumulate, tmp_path):
+    import lightning
+
+    class Stop(lightning.Callback):
+        def on_train_batch_end(self, trainer, module, *rest):
+            done = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+            if done >= stop and not trainer.fit_loop._should_accumulate():
+                trainer.save_checkpoint(tmp_path / "stopped.ckpt")
+                raise KeyError("stopped")
+
+    options = {"batch": 16, "epochs": 4, "accumulate_grad_batches": accumulate, "gradient_clip_val": 0.5}
+    data = Pairs(size=48, missing=0.3)
+    straight = loop(everything(), norm=True)
+    train(straight, data, **options)
+    with pytest.raises(KeyError):
+        train(loop(everything(), norm=True), data, callbacks=[Stop()], **options)
+    resumed = loop(everything(), norm=True)
+    train(resumed, data, ckpt=tmp_path / "stopped.ckpt", **options)
+    assert_same_state(straight, resumed)
+
+
+def test_a_modality_absent_from_a_whole_batch():
+    """No row of a modality: zero rows connected to the graph, and a finite loss."""
+    module = loop(everything(), norm=True)
+    batch = Batch({"signal": View("signal", torch.randn(4, 2, 64), torch.arange(4))}, torch.arange(4))
+    student, momentum = module.encode(batch, 0)
+    assert [len(e.row) for e in student] == [4, 4, 0]
+    assert [e.view for e in student] == [e.view for e in momentum] == [0, 1, 2]
+    outputs_grad = sum(e.z.sum() for e in student)
+    outputs_grad.backward()
+    assert all(p.grad is not None for p in module.towers.parameters())
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in module.towers["words"].parameters())
+
+
+def test_a_view_of_a_sample_does_not_depend_on_its_batch():
+    module = loop({"nce": InfoNCE()}, modalities=("signal",))
+    data, index = torch.randn(6, 2, 64), torch.tensor([9, 4, 7, 1, 30, 2])
+    whole = module.pipelines["signal"](View("signal", data, torch.arange(6)), index, 7, 3)
+    part = module.pipelines["signal"](View("signal", data[[4, 1]], torch.arange(2)), index[[4, 1]], 7, 3)
+    later = module.pipelines["signal"](View("signal", data, torch.arange(6)), index, 7, 4)
+    for before, after, other in zip(whole, part, later, strict=True):
+        assert torch.equal(before.data[[4, 1]], after.data)
+        assert not torch.equal(before.data, other.data)
+    assert not torch.equal(whole[0].data, whole[1].data)
+
+
+def test_queues_hold_what_was_pushed_and_momentum_follows():
+    module = loop({"moco": MoCo(queue=20, momentum=0.9)}, modalities=("signal",))
+    start = {name: p.clone() for name, p in module.momentum.named_parameters()}
+    train(module, Pairs(size=32, modalities=["signal"]), batch=16, epochs=1)
+    for queue in module.queues["moco"].values():
+        rows = queue.rows()
+        assert len(rows.z) == 20 and queue.seen == 32 * (queue.seen // 32)
+        torch.testing.assert_close(rows.z.norm(dim=1), torch.ones(20))
+        assert set(rows.index.tolist()) <= set(range(32))
+    assert any(not torch.equal(p, start[name]) for name, p in module.momentum.named_parameters())
+
+
+def test_frozen_and_partly_frozen_towers_stay_as_they_were():
+    made = towers(norm=True)
+    tune(made["signal"], ["stem.0.*"])
+    tune(made["words"], "none")
+    before = {m: {k: v.clone() for k, v in t.state_dict().items()} for m, t in made.items()}
+    train(loop(everything(), made=made), Pairs(size=48), batch=16)
+    after = {m: t.state_dict() for m, t in made.items()}
+    assert all(torch.equal(before["words"][k], after["words"][k]) for k in before["words"] if k.startswith("encoder"))
+    moved = {k for k in before["signal"] if not torch.equal(before["signal"][k], after["signal"][k])}
+    assert {k for k in moved if k.startswith("encoder")} == {"encoder.stem.0.weight", "encoder.stem.0.bias"}
+
+
+def test_lora_trains_its_adapters_alone():
+    pytest.importorskip("peft")
+    made = towers(("signal",))
+    tune(made["signal"], "all", Tune)
+    learning = {n for n, p in made["signal"].encoder.named_parameters() if p.requires_grad}
+    assert learning and all("lora_" in name for name in learning)
+    before = {n: p.clone() for n, p in made["signal"].encoder.named_parameters()}
+    train(loop({"nce": InfoNCE()}, modalities=("signal",), made=made), Pairs(size=32, modalities=["signal"]), batch=16)
+    moved = {n for n, p in made["signal"].encoder.named_parameters() if not torch.equal(p, before[n])}
+    assert moved and moved <= learning
+
+
+def test_a_pattern_that_matches_nothing_is_named():
+    with pytest.raises(
+        ComponentError, match=r"tune.signal.train: no parameter matches 'stemm.*'; there are: stem.0.weight"
+    ):
+        tune(towers(("signal",))["signal"], ["stemm.*"])
+
+
+def test_weighted_sum_of_objectives():
+    outputs = loop({"nce": InfoNCE()}).outputs
+    assert outputs is not None
+    one, two = loop({"nce": InfoNCE()}), loop({"nce": InfoNCE()})
+    batch = Batch({"signal": View("signal", torch.randn(6, 2, 64), torch.arange(6))}, torch.arange(6))
+    two.training_plan.weights = {"nce": 0.25}
+    values = [module.contrast(module.outputs(batch, 0, 0))[0] for module in (one, two)]
+    torch.testing.assert_close(values[1], 0.25 * values[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    class Bad(Objective):
+        def loss(self, outputs):
+            return outputs.student[0].z.sum() * float("nan"), {}
+
+    with pytest.raises(TrainingError, match="not finite"):
+        train(loop({"bad": Bad()}, modalities=("signal",)), Pairs(size=32, modalities=["signal"]), batch=16)
+
+
+def test_one_row_of_a_modality_with_batch_statistics():
+    made: Tower = towers(("signal",), norm=True)["signal"].train()
+    made.encoder.last[0].running_mean += 0.5
+    before = made.encoder.last[0].running_mean.clone()
+    encoded = made(View("signal", torch.randn(1, 2, 64), torch.zeros(1, dtype=torch.long)), 0)
+    assert torch.isfinite(encoded.z).all()
+    assert torch.equal(before, made.encoder.last[0].running_mean)
+
+
+def test_bfloat16_keeps_embeddings_and_queues_in_float32():
+    module = loop(everything())
+    train(module, Pairs(size=48, missing=0.3), batch=16, precision="bf16-mixed")
+    assert module.last_outputs.student[0].z.dtype == torch.float32
+    assert all(q.z.dtype == torch.float32 for queues in module.queues.values() for q in queues.values())
+    assert all(torch.isfinite(p).all() for p in module.parameters())
