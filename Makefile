@@ -5,7 +5,7 @@ BIN    := .venv/bin
 PACKS  := $(patsubst plugins/%/pyproject.toml,plugins/%,$(wildcard plugins/*/pyproject.toml))
 READY  := .venv/.ready
 
-.PHONY: quickstart test test-all gpu-check lint bench clean
+.PHONY: quickstart test test-all gpu-check lint docs bench clean
 quickstart: $(READY)
 	$(BIN)/counterpoint fit $(PACK)/quickstart
 
@@ -17,10 +17,13 @@ test-all: $(READY)
 
 # Needs no .venv: it runs with whatever python3 has torch, lightning and pytest, and names what it skips.
 gpu-check:
-	PYTHONPATH=core:plugins/ecg $(PYTHON) -m pytest -m gpu -rs
+	PYTHONPATH=core:plugins/ecg $(PYTHON) -m pytest tests/test_gpu.py -m gpu -rs
 
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+docs: $(READY)
+	$(BIN)/python docs/generate.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/quickstart.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, get_args, get_origin
 
@@ -39,7 +40,8 @@ def _section(component: Component) -> list[str]:
         f"- `{_written(parameter)}`" + (" *data*" if parameter.given else "")
         for parameter in component.parameters().values()
     ]
-    return ["", f"### `{component.name}`", "", component.summary, *([""] if rows else []), *rows]
+    doc = ["```text", *cleandoc(component.doc).splitlines(), "```"]
+    return ["", f"### `{component.name}`", "", *doc, *([""] if rows else []), *rows]
 
 
 def _written(parameter: Parameter) -> str:

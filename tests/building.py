@@ -48,7 +48,19 @@ def loop(objectives, *, modalities=("signal", "words"), norm=False, micro=None, 
 
 
 def train(
-    module, dataset, *, batch=8, epochs=2, workers=0, callbacks=(), world=1, rank=0, sampler=None, ckpt=None, **options
+    module,
+    dataset,
+    *,
+    batch=8,
+    epochs=2,
+    workers=0,
+    callbacks=(),
+    world=1,
+    rank=0,
+    sampler=None,
+    ckpt=None,
+    accelerator="cpu",
+    **options,
 ):
     """Fit with the loader and the trainer that a run has; returns the trainer."""
     least = max(2, 2 * world)
@@ -58,7 +70,7 @@ def train(
 
         options |= {"strategy": DDPStrategy(broadcast_buffers=False), "devices": world}
     trainer = lightning.Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        max_epochs=epochs, accelerator=accelerator, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False, callbacks=list(callbacks), num_sanity_val_steps=0,
         **options,
     )  # fmt: skip

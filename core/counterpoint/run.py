@@ -80,7 +80,9 @@ class Run:
 
         self._lock = (self.folder / ".lock").open("a")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A lock of the process, not of the open file: that one is inherited by reading workers, and stays with
+            # them for seconds after the process was killed.
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunError(f"{self.folder}: another process is training in this run") from None
         return self

@@ -1,0 +1,140 @@
+"""What must hold on a CUDA device: `make gpu-check`. Needs torch, lightning, numpy and pytest; names what it skips."""
+
+import os
+
+import pytest
+import torch
+
+from counterpoint.randomness import Draw
+
+DEVICE = os.environ.get("COUNTERPOINT_TEST_DEVICE", "cuda")  # cpu: to see that these tests themselves run
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="no CUDA device"),
+]
+ACCELERATOR = "gpu" if DEVICE == "cuda" else "cpu"
+
+OBJECTIVES = {
+    "info_nce": ("info_nce", "InfoNCE", {"learnable": True}),
+    "nt_xent": ("nt_xent", "NTXent", {}),
+    "clip": ("clip", "CLIP", {}),
+    "siglip": ("siglip", "SigLIP", {}),
+    "simsiam": ("simsiam", "SimSiam", {"dim": 32}),
+    "barlow_twins": ("redundancy", "BarlowTwins", {}),
+    "vicreg": ("redundancy", "VICReg", {}),
+    "supcon": ("supcon", "SupCon", {"label": "kind"}),
+    "align_uniform": ("uniformity", "AlignUniform", {}),
+    "koleo": ("uniformity", "KoLeo", {}),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("size", [64, 1300])
+def test_an_objective_gives_what_it_gives_on_the_cpu(name, size):
+    from importlib import import_module
+
+    from counterpoint.batch import outputs
+
+    module, attribute, parameters = OBJECTIVES[name]
+    torch.manual_seed(0)
+    objective = getattr(import_module(f"counterpoint.objectives.{module}"), attribute)(**parameters).double()
+    z = torch.randn(2, size, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    results = []
+    for device in ("cpu", DEVICE):
+        views = z.to(device).requires_grad_()
+        loss, _ = objective.to(device)(outputs(*views, labels={"kind": torch.arange(size) % 5}))
+        results.append((loss.detach().cpu(), torch.autograd.grad(loss, views)[0].cpu()))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-8, atol=1e-10)
+
+
+def test_small_draws_are_those_of_the_cpu_and_large_ones_repeat():
+    ids = torch.tensor([3, 99, 4])
+    here, there = Draw(5, ids), Draw(5, ids.to(DEVICE))
+    assert torch.equal(here.uniform(4), there.uniform(4).cpu())
+    assert torch.equal(here.permutation(9), there.permutation(9).cpu())
+    large = [Draw(5, ids.to(DEVICE)).normal(1000) for _ in range(2)]
+    assert torch.equal(*large) and torch.equal(Draw(5, ids[[1]].to(DEVICE)).normal(1000)[0], large[0][1])
+
+
+def _train(micro=None, callbacks=(), ckpt=None, **options):
+    from building import loop, train
+    from counterpoint.objectives.info_nce import InfoNCE
+    from counterpoint.objectives.moco import MoCo
+    from counterpoint_toy.parts import Pairs
+
+    objectives = {
+        "nce": InfoNCE(temperature=0.3, learnable=True, pairs="across"),
+        "moco": MoCo(temperature=0.3, queue=37, momentum=0.9, modalities=["signal", "words"]),
+    }
+    module = loop(objectives, micro=micro)
+    train(module, Pairs(size=48, missing=0.3), batch=16, callbacks=callbacks, ckpt=ckpt, accelerator=ACCELERATOR, devices=1, **options)  # fmt: skip
+    return module
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch():
+    from building import Gradients
+
+    whole, parts = Gradients(), Gradients()
+    _train(callbacks=[whole], epochs=1)
+    _train(micro=5, callbacks=[parts], epochs=1)
+    for name, expected in whole.seen[0].items():
+        torch.testing.assert_close(parts.seen[0][name], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_stopped_run_ends_bit_identical(tmp_path):
+    import lightning
+
+    from building import assert_same_state
+
+    class Stop(lightning.Callback):
+        def on_train_batch_end(self, trainer, module, *rest):
+            if trainer.global_step == 4:
+                trainer.save_checkpoint(tmp_path / "stopped.ckpt")
+                raise KeyError("stopped")
+
+    straight = _train(epochs=3, deterministic=True)
+    with pytest.raises(KeyError):
+        _train(epochs=3, deterministic=True, callbacks=[Stop()])
+    assert_same_state(straight, _train(epochs=3, deterministic=True, ckpt=tmp_path / "stopped.ckpt"))
+
+
+def test_bfloat16_trains():
+    module = _train(precision="bf16-mixed")
+    assert module.last_outputs.student[0].z.dtype == torch.float32
+    assert all(torch.isfinite(p).all() for p in module.parameters())
+
+
+def test_views_and_encoder_of_the_ecg_pack():
+    from counterpoint.batch import View
+    from counterpoint_ecg.resnet1d import ResNet1d
+    from counterpoint_ecg.views.amplitude import BaselineWander, Noise, Scale
+    from counterpoint_ecg.views.timing import TimeWarp
+    from counterpoint_ecg.views.windows import Crop, TimeMask
+
+    ids = torch.arange(6, device=DEVICE)
+    view = View("ecg", torch.randn(6, 3, 500, device=DEVICE), ids)
+    for step in (
+        Crop(samples=400, stretch=0.1),
+        TimeMask(),
+        Scale(),
+        BaselineWander(cycles=(0.5, 5)),
+        TimeWarp(),
+        Noise(snr_db=10),
+    ):
+        made = step.to(DEVICE)(view, Draw(1, ids))
+        assert made.data.device.type == DEVICE and torch.isfinite(made.data).all()
+        assert torch.equal(made.data, step(view, Draw(1, ids)).data)
+    encoder = ResNet1d(channels=3, width=8, blocks=(1, 1)).to(DEVICE)
+    assert encoder(view.data).shape == (6, encoder.width)
+
+
+def test_a_recipe_from_the_command_line(tmp_path):
+    pytest.importorskip("pydantic", reason="recipes need pydantic")
+    pytest.importorskip("yaml", reason="recipes need PyYAML")
+    from test_fit import RECIPE, command
+
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    options = [f"trainer.accelerator={ACCELERATOR}", "trainer.devices=1", "trainer.max_epochs=2", "callbacks=[]"]
+    done = command(tmp_path, "fit", "recipe.yaml", *options)
+    assert done.returncode == 0, done.stderr
+    assert "trained encoder" in done.stdout
