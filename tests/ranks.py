@@ -1,6 +1,7 @@
 """Run by torchrun (or alone): trains the same global batches and writes the gradients of every step.
 
-In the second batch, the samples that the first of two ranks gets have no words.
+In the second batch, the samples that the first of two ranks gets have no words; in the third, they cannot be read. Words
+have a second view, of some of the samples.
 """
 
 import os
@@ -11,31 +12,48 @@ import torch
 
 from building import Gradients, loop, train
 from counterpoint.data.plan import cut
+from counterpoint.errors import DataError
 from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.objectives.moco import MoCo
 from counterpoint.optim import sgd
-from counterpoint_toy.parts import Pairs, Remember
+from counterpoint.views.generator import ViewGenerator
+from counterpoint.views.pipeline import Pipeline
+from counterpoint_toy.parts import Drop, Pairs, Remember
 
-WITHOUT_WORDS = range(8, 12)
+WITHOUT_WORDS, UNREADABLE = range(8, 12), range(16, 19)
 
 
 class HalfOfThem(Pairs):
     def inputs(self, index):
+        if index in UNREADABLE:
+            raise DataError(f"sample {index}: truncated")
         found = super().inputs(index)
         if index in WITHOUT_WORDS:
             del found["words"]
         return found
 
 
+class Some(ViewGenerator):
+    """The view, and a second one of about half of its samples."""
+
+    def layout(self, roles):
+        return [role for role in roles for _ in range(2)]
+
+    def forward(self, view, draw):
+        return [view, view[draw.chance(0.5)]]
+
+
 def main(path: str) -> None:
     torch.set_num_threads(1)
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     objectives = {
-        "nce": InfoNCE(temperature=0.3, learnable=True),
+        "nce": InfoNCE(temperature=0.3, learnable=True, positives="subject"),
         "moco": MoCo(temperature=0.3, queue=16, momentum=0.9, modalities=["signal", "words"]),
         "remember": Remember(size=21),
     }
     module, seen = loop(objectives, optimizer=sgd(lr=0.1, momentum=0.0)), Gradients()
+    module.pipelines["words"] = Pipeline("words", [Drop(rate=0.2), Some()])
+    module.layouts["words"] = module.pipelines["words"].layout()
     in_order = lambda order, rng: cut(np.arange(order.size), order)  # noqa: E731
     train(module, HalfOfThem(size=21), batch=8, callbacks=[seen], world=world, rank=rank, sampler=in_order)
     state = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}

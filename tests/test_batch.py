@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from counterpoint.batch import Batch, Encoded, Outputs, View, align, map_tensors, outputs
+from counterpoint.errors import CounterpointError
 
 
 def encoded(row, modality="a", view=0, role="global", seed=0):
@@ -97,7 +98,7 @@ def test_outputs_of_bare_tensors():
     z = torch.randn(4, 3)
     assert len(outputs(z, z + 1).pairs()) == 1
     assert len(outputs({"image": z, "text": [z, z]}).pairs("across")) == 2
-    with pytest.raises(ValueError, match=r"got input \(4, 3\), input \(3, 3\)"):
+    with pytest.raises(CounterpointError, match=r"got input \(4, 3\), input \(3, 3\)"):
         outputs(z, z[:3])
 
 
@@ -106,3 +107,21 @@ def test_map_tensors_keeps_named_tuples():
 
     mapped = map_tensors(lambda t: t * 2, Features(torch.ones(1, 1)))
     assert isinstance(mapped, Features) and mapped.h.item() == 2 and mapped.tokens is None
+
+
+def test_bare_tensors_for_every_kind_of_objective():
+    """Momentum views and queues too, so that MoCo and BYOL work in a notebook."""
+    import counterpoint
+
+    torch.manual_seed(0)
+    za, zb, ka, kb, held = (torch.randn(n, 4) for n in (6, 6, 6, 6, 9))
+    out = outputs(za, zb, momentum=[ka, kb], queues={"keys": held}, groups={"patient": torch.arange(6) // 2})
+    for name, parameters in {"moco": {"queue": 9}, "byol": {"dim": 4}, "info_nce": {"positives": "patient"}}.items():
+        loss, _ = counterpoint.build("objective", name, **parameters)(out)
+        assert torch.isfinite(loss) and loss > 0
+    with pytest.raises(CounterpointError, match=r"momentum=\[ka, kb\]"):
+        counterpoint.build("objective", "moco")(outputs(za, zb))
+    with pytest.raises(CounterpointError, match="wrap tensors"):
+        counterpoint.build("objective", "nt_xent")(za)
+    with pytest.raises(CounterpointError, match="'patient' is not a group of the batch; it has: none"):
+        counterpoint.build("objective", "info_nce", positives="patient")(outputs(za, zb))

@@ -5,9 +5,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+
+from counterpoint.errors import RecipeError, RunError
+from counterpoint.fit import _check_data, _length, is_first_rank
+from counterpoint.recipe import TrainerOptions
+from counterpoint.run import Run
 
 HERE = Path(__file__).parent
 RECIPE = """
@@ -82,6 +88,11 @@ def same(a, b, path=""):
     if isinstance(a, list | tuple):
         return [p for i, (x, y) in enumerate(zip(a, b, strict=True)) for p in same(x, y, f"{path}[{i}]")]
     return [] if a == b else [path]
+
+
+def logged(path):
+    """(step, name) of every row of metrics.csv."""
+    return sorted((int(row.split(",")[0]), row.split(",")[2]) for row in path.read_text().splitlines()[1:])
 
 
 def test_a_run_leaves_everything_in_its_folder(straight):
@@ -256,6 +267,8 @@ def test_stages_start_from_the_weights_before_and_resume_in_the_right_one(folder
     assert "stage second at step 4" in resumed.stderr, resumed.stderr
     again = load_file(folder / "again/runs/pairs-1/encoder.safetensors")
     assert not same(last, again)
+    rows, resumed_rows = (logged(path / "runs/pairs-1/metrics.csv") for path in (folder, folder / "again"))
+    assert rows == resumed_rows and len(set(rows)) == len(rows)  # steps count on through the stages
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(folder):
@@ -278,6 +291,9 @@ def test_changes_on_resume_are_refused(folder):
     refused = command(folder, "fit", "--resume", "latest", "optimizer.lr=0.1")
     assert refused.returncode == 2 and "--allow-changes" in refused.stderr
     assert command(folder, "fit", "--resume", "latest", "optimizer.lr=0.1", "--allow-changes").returncode == 0
+    groups = last_checkpoint(folder)["optimizer_states"][0]["param_groups"]
+    assert {group["initial_lr"] for group in groups} == {0.1}
+    assert "lr: 0.1" in (folder / "runs/pairs-1/recipe.yaml").read_text()  # as the next resume has to know
 
 
 def test_print_config_round_trips(folder):
@@ -286,6 +302,79 @@ def test_print_config_round_trips(folder):
     assert command(folder, "fit", "whole.yaml", "--print-config").stdout == first.stdout
     checked = command(folder, "check", "whole.yaml")
     assert checked.returncode == 0 and "signal (2 views), words (1 views)" in checked.stdout
+
+
+HOLDER = """
+import os, signal, sys, time
+from pathlib import Path
+from counterpoint.run import Run
+run = Run(Path(sys.argv[1])).lock()
+if os.fork() == 0:  # as a reading worker is
+    print("held", flush=True)
+    time.sleep(60)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_folder_is_free_as_soon_as_its_process_is_dead(tmp_path):
+    """Reading workers of a killed run live on for seconds."""
+    worker = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, process_group=0)
+    assert worker.stdout.readline() == b"held\n" and worker.wait() == -9
+    try:
+        Run(tmp_path).lock()
+    finally:
+        os.killpg(worker.pid, 9)
+
+
+def recipe_of(**options):
+    return SimpleNamespace(trainer=TrainerOptions(**options), where=lambda path: path)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3, 7])
+@pytest.mark.parametrize("options", [{"max_epochs": 3}, {"max_steps": 5}, {"max_epochs": -1, "max_steps": 7}])
+def test_the_length_of_a_run(accumulate, options):
+    """Batches and optimizer steps are those of a loop that counts; a window of accumulation ends with its epoch."""
+    batches = steps = epoch = 0
+    while epoch < options.get("max_epochs", -1) % 100 and steps != options.get("max_steps"):
+        for batch in range(1, 6):
+            batches, window_ends = batches + 1, batch % accumulate == 0 or batch == 5
+            steps += window_ends
+            if steps == options.get("max_steps"):
+                break
+        epoch += 1
+    assert _length(recipe_of(accumulate_grad_batches=accumulate, **options), 5) == (batches, steps)
+
+
+def test_a_run_without_end_is_refused():
+    with pytest.raises(RecipeError, match=r"trainer\.max_epochs: -1 is a run without end"):
+        _length(recipe_of(max_epochs=-1), 5)
+
+
+@pytest.mark.parametrize(
+    "environment,first",
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "1", "SLURM_PROCID": "0"}, False),
+        ({"NODE_RANK": "1"}, False),
+        ({"RANK": "0", "LOCAL_RANK": "0", "SLURM_PROCID": "1"}, True),
+        ({"RANK": "8", "LOCAL_RANK": "0"}, False),
+        ({"SLURM_PROCID": "3"}, False),
+    ],
+)
+def test_which_process_writes(environment, first, monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_rank() == first
+
+
+def test_data_that_changed_are_refused_on_resume(tmp_path):
+    run = Run(tmp_path)
+    run.note(given={"signal": {"size": 48, "length": 64}})
+    _check_data(run, SimpleNamespace(given={"signal": {"size": 48, "length": 64}}))
+    with pytest.raises(RunError, match=r"changed since the run began \(signal.size 48 -> 52\)"):
+        _check_data(run, SimpleNamespace(given={"signal": {"size": 52, "length": 64}}))
 
 
 @pytest.mark.slow

@@ -228,6 +228,14 @@ def test_softplus_sums(size, tiled):
     assert_same(softplus_sums(q, k, t, b, exclude=exclude, tiled=tiled), terms.sum(1), q, k, t, b)
 
 
+@pytest.mark.parametrize("tiled", [None, False, True], ids=["by size", "dense", "tiled"])
+def test_an_anchor_without_keys_has_a_mean_of_exactly_zero(tiled):
+    q, k, out = rows(40, 1, torch.float32), rows(90, 2, torch.float32), (torch.zeros(40).long(), torch.zeros(90).long())
+    stats = softmax_stats(q, k, 200.0, exclude=out, mean=True, tiled=tiled)
+    assert (stats.rows == -torch.inf).all() and (stats.mean == 0).all()
+    assert all((g == 0).all() for g in torch.autograd.grad(stats.mean.sum(), (q, k)))
+
+
 def test_half_precision_rows_are_computed_in_float32():
     q, k = (rows(700, s).detach().bfloat16() for s in (1, 2))
     for tiled in (False, True):

@@ -5,11 +5,15 @@ import torch
 
 from building import Gradients, assert_same_state, loop, towers, train
 from counterpoint.batch import Batch, View
+from counterpoint.checkpoints import Checkpoints
+from counterpoint.data.collate import collate
 from counterpoint.errors import ComponentError, TrainingError
+from counterpoint.evaluate.embed import embed
+from counterpoint.heads import Identity
 from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.objectives.moco import MoCo
 from counterpoint.objectives.objective import Objective
-from counterpoint.optim import sgd
+from counterpoint.optim import adamw, sgd
 from counterpoint.tower import Tower, tune
 from counterpoint_toy.parts import Pairs, Remember
 
@@ -188,3 +192,97 @@ def test_bfloat16_keeps_embeddings_and_queues_in_float32():
     assert module.last_outputs.student[0].z.dtype == torch.float32
     assert all(q.z.dtype == torch.float32 for queues in module.queues.values() for q in queues.values())
     assert all(torch.isfinite(p).all() for p in module.parameters())
+
+
+def test_a_wholly_frozen_tower_rests_whatever_mode_is_asked_for():
+    """A locked encoder without a head of its own, as in LiT: trained against, never moved."""
+    made = towers(norm=True)
+    made["signal"] = Tower("signal", made["signal"].encoder, Identity(width=16))
+    made["words"].head.stack[-1] = torch.nn.Linear(16, 16)
+    made["words"].head.dim = 16
+    tune(made["signal"], "none")
+    before = {name: value.clone() for name, value in made["signal"].state_dict().items()}
+    train(loop({"nce": InfoNCE()}, made=made), Pairs(size=32), batch=16, epochs=1)
+    assert all(torch.equal(value, before[name]) for name, value in made["signal"].state_dict().items())
+    assert not any(module.training for module in made["signal"].train().modules())
+
+
+def test_nothing_to_train_is_said():
+    made = {"signal": Tower("signal", towers(("signal",))["signal"].encoder, Identity(width=16))}
+    tune(made["signal"], "none")
+    module = loop({"nce": InfoNCE()}, modalities=("signal",), made=made)
+    with pytest.raises(TrainingError, match="nothing learns"):
+        train(module, Pairs(size=32, modalities=["signal"]), batch=16)
+
+
+def test_momentum_encoders_follow_the_mode_of_the_students():
+    """They see batch statistics of their own, though none of their parameters learns; frozen parts rest in both."""
+    made = towers(norm=True)
+    tune(made["signal"], ["stem.*"])
+    module = loop(everything(), norm=True, made=made)
+    for mode in (False, True):
+        module.train(mode)
+        for name, tower in module.momentum.towers.items():
+            modes = [[part.training for part in t.modules()] for t in (tower, module.towers[name])]
+            assert modes[0] == modes[1]
+    assert not module.momentum.towers["signal"].encoder.last[0].training
+    assert module.momentum.towers["signal"].head.training
+
+
+class OneBadGradient(Objective):
+    """The loss stays finite; the gradient of step 2 is NaN, as that of a square root at zero is."""
+
+    def loss(self, outputs):
+        z = outputs.student[0].z
+        return (z - z.detach()).square().sum().sqrt() if outputs.step == 2 else z.sum() * 0.0, {}
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    """Also when it happens in the last step, after which no loss would tell."""
+    saves = Checkpoints(tmp_path)
+    saves.EVERY = 0.0
+    module = loop({"bad": OneBadGradient()}, modalities=("signal",))
+    with pytest.raises(TrainingError, match="weights are not finite"):
+        train(module, Pairs(size=48, modalities=["signal"]), batch=16, epochs=1, callbacks=[saves])
+    assert [path.stem for path in sorted(tmp_path.iterdir())] == ["step-00000001", "step-00000002"]
+
+
+def test_embedding_leaves_every_module_in_the_mode_it_had():
+    module = loop({"nce": InfoNCE()}, modalities=("signal",), norm=True)
+    module.towers["signal"].encoder.last[1].eval()
+    before = [part.training for part in module.towers.modules()]
+    embed({"now": dict(module.towers.items())}, module.pipelines, Pairs(size=8, modalities=["signal"]))
+    assert [part.training for part in module.towers.modules()] == before
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
+def test_embedding_in_the_precision_of_the_weights(precision):
+    module = loop({"nce": InfoNCE()}, modalities=("signal",)).to(precision)
+    seen = embed({"now": dict(module.towers.items())}, module.pipelines, Pairs(size=8, modalities=["signal"]))
+    assert seen["now"].h["signal"].dtype == torch.float32
+
+
+def test_a_batch_without_samples_gives_no_gradient():
+    """Everything in it was skipped: groups that the objectives ask for are there, and empty."""
+    objectives = {"nce": InfoNCE(positives="subject"), "moco": MoCo(queue=8, modalities=["signal", "words"])}
+    module = loop(objectives)
+    loss, _ = module.contrast(module.outputs(collate([]), 0, 0))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert all(not p.grad.any() for p in module.towers.parameters())
+
+
+def test_the_last_batch_is_not_held_by_what_callbacks_see():
+    module = loop({"nce": InfoNCE()}, modalities=("signal",))
+    train(module, Pairs(size=32, modalities=["signal"]), batch=16, epochs=1)
+    assert len(module.last_outputs.batch) == 16 and not module.last_outputs.batch.inputs
+
+
+def test_a_changed_learning_rate_holds_after_a_resume(tmp_path):
+    data = Pairs(size=32, modalities=["signal"])
+    short = loop({"nce": InfoNCE()}, modalities=("signal",))
+    train(short, data, batch=16, epochs=1, callbacks=[Checkpoints(tmp_path)])
+    other = loop({"nce": InfoNCE()}, modalities=("signal",), optimizer=adamw(lr=0.5, weight_decay=0.25))
+    trainer = train(other, data, batch=16, epochs=2, ckpt=tmp_path / "step-00000002.ckpt")
+    rates = [(group["lr"], group["weight_decay"]) for group in trainer.optimizers[0].param_groups]
+    assert rates == [(0.5, 0.25), (0.5, 0.0)]

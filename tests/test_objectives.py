@@ -181,7 +181,8 @@ def plain_moco(o, m):
             terms = []
             for i, j in aligned(a, b):
                 pos = dot(a.z[i], b.z[j].detach()) / m.temperature
-                rest = [dot(a.z[i], z) / m.temperature for z, n in zip(queue.z, queue.index) if n != who(o, a, i)]
+                seen = [z for z, n in zip(queue.z, queue.index) if not (m.drop_own and n == who(o, a, i))]
+                rest = [dot(a.z[i], z) / m.temperature for z in seen]
                 terms.append(lse([pos, *rest]) - pos)
             losses.append(average(terms))
     return average(losses)
@@ -192,7 +193,7 @@ def plain_predictor(m, z):
     x = z @ first.weight.T + (0 if first.bias is None else first.bias)
     spread = ((x - x.mean(0)) ** 2).mean(0)
     x = norm.weight * (x - x.mean(0)) / torch.sqrt(spread + norm.eps) + norm.bias
-    return torch.where(x > 0, x, 0.0) @ last.weight.T + last.bias
+    return torch.where(x > 0, x, 0.0) @ last.weight.T + (0 if last.bias is None else last.bias)
 
 
 def plain_byol(o, m):
@@ -303,8 +304,9 @@ CASES = {  # name -> (how it is built, its plain loops, scenes)
     "siglip": (SigLIP, plain_siglip, ALL),
     "moco": (MoCo, plain_moco, (*ONE, "hard negatives")),
     "moco symmetric": (partial(MoCo, symmetric=True), plain_moco, ONE),
+    "moco, own rows out": (partial(MoCo, drop_own=True), plain_moco, ONE),
     "moco across": (partial(MoCo, modalities=["image", "text"], symmetric=True), plain_moco, MANY),
-    "byol": (partial(BYOL, dim=D, hidden=6), plain_byol, ALL),
+    "byol": (partial(BYOL, dim=D, hidden=24), plain_byol, ALL),
     "simsiam": (partial(SimSiam, dim=D, hidden=6), plain_simsiam, ALL),
     "barlow_twins": (BarlowTwins, plain_barlow, ALL),
     "vicreg": (VICReg, plain_vicreg, ALL),
@@ -464,14 +466,14 @@ def test_needs_are_met_by_the_scenes_and_refuse_a_batch_without_negatives(name):
         for title, _ in SCENES[where]:
             modality, _, role = title.partition(" ")
             views.setdefault(modality, []).append(role or "global")
-        offers = Offers(views, "toy", ("patient",), ("class",), (), 5)
+        offers = Offers(views, "toy", {"patient": 3}, {"class": 2}, (), 5)
         assert check("objective", needs, offers) == []
         alone = check("objective", needs, replace(offers, batch=1))
         assert bool(alone) == (not name.startswith("moco"))  # a queue gives negatives to a batch of one
 
 
 def test_group_and_label_are_asked_of_the_data():
-    offers = Offers({"ecg": ["global", "global"]}, "toy", ("animal",), ("rhythm",), (), 8)
+    offers = Offers({"ecg": ["global", "global"]}, "toy", {"animal": 4}, {"rhythm": 2}, (), 8)
     assert (
         "'patient' is not a group of data 'toy'; it has: animal"
         in check("o", InfoNCE(positives="patient").needs(), offers)[0]
@@ -533,11 +535,25 @@ def test_moco_without_a_queue_is_zero_and_enqueues_the_keys_it_used(name):
         ),
         (lambda: MoCo()(scene("two modalities")), r"modalities: \[image, text\]"),
         (lambda: CLIP(label_smoothing=0.1)(scene("hard negatives")), "label_smoothing"),
+        (lambda: BYOL(dim=D)(outputs(torch.randn(2, D), torch.randn(2, D))), "objective BYOL: expected `momentum`"),
     ],
 )
 def test_mistakes_are_explained(make, message):
     with pytest.raises(ComponentError, match=message):
         make()
+
+
+def test_the_momentum_rises_to_its_final_value_along_a_half_cosine():
+    momentum = BYOL(dim=D).needs().momentum
+    assert [momentum.at(p) for p in (0.0, 0.5, 1.0, 2.0)] == pytest.approx([0.996, 0.998, 1.0, 1.0])
+    assert MoCo().needs().momentum.at(0.7) == 0.999
+
+
+def test_predictors_are_those_of_the_authors():
+    parts = {cls: [(p.ndim, tuple(p.shape)) for p in cls(dim=2048).predictor.parameters()] for cls in (BYOL, SimSiam)}
+    norm = lambda n: [(1, (n,))] * 2  # noqa: E731
+    assert parts[BYOL] == [(2, (4096, 2048)), (1, (4096,)), *norm(4096), (2, (2048, 4096))]
+    assert parts[SimSiam] == [(2, (512, 2048)), *norm(512), (2, (2048, 512)), (1, (2048,))]
 
 
 def test_larger_batches_take_the_tiles_and_keep_the_value():

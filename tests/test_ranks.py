@@ -33,7 +33,7 @@ def recorded(tmp_path_factory):
 
 
 def test_gradients_of_two_ranks_are_those_of_one(recorded):
-    """Uneven last batch (5 samples) and a modality missing on one rank included."""
+    """An uneven batch, a modality missing on one rank, a rank without samples, views of fewer rows included."""
     one, first, second = (found["gradients"] for found in recorded)
     assert len(one) == len(first) == len(second) == 6
     for step, expected in enumerate(one):

@@ -14,9 +14,17 @@ def build(kind: str, name: str, **parameters):
 
 def __getattr__(name: str):
     """`outputs`, `load` and `hookimpl` are imported when they are first used, since they need torch or pluggy."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("counterpoint")
     homes = {"outputs": "counterpoint.batch", "load": "counterpoint.export", "hookimpl": "counterpoint.hookspecs"}
     if name not in homes:
         raise AttributeError(f"module 'counterpoint' has no attribute {name!r}")
     from importlib import import_module
 
     return getattr(import_module(homes[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

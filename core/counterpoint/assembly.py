@@ -110,6 +110,7 @@ def assemble(recipe: Recipe) -> Assembly:
     """
     problems = _Problems()
     _check_device(recipe, problems)
+    _check_optimizer(recipe, problems)
     dataset = problems.attempt(lambda: build_dataset(recipe))
     if dataset is None:
         problems.stop()
@@ -134,8 +135,24 @@ def assemble(recipe: Recipe) -> Assembly:
     return Assembly(recipe, dataset, given, towers, pipelines, objectives, momentum)
 
 
+def _check_optimizer(recipe: Recipe, problems: _Problems) -> None:
+    make = problems.attempt(recipe.optimizer.build)
+    problems.attempt(recipe.schedule.build)
+    if make is not None:
+        try:
+            make([{"params": [nn.Parameter(torch.zeros(1))]}])
+        except ValueError as error:
+            problems.found.append(f"{recipe.where('optimizer')}: {error}")
+
+
 def _check_device(recipe: Recipe, problems: _Problems) -> None:
     accelerator, devices = recipe.trainer.accelerator, recipe.trainer.devices
+    if accelerator == "mps" and not torch.backends.mps.is_available():
+        problems.found.append(f"{recipe.where('trainer.accelerator')}: no Apple GPU on this machine; use auto (or cpu)")
+    if isinstance(devices, int) and devices < 1 and devices != -1:
+        problems.found.append(f"{recipe.where('trainer.devices')}: expected 1 or more, or -1 for all; got {devices}")
+    if accelerator == "cpu" and isinstance(devices, list):
+        problems.found.append(f"{recipe.where('trainer.devices')}: a list names GPUs; on a CPU give a number of processes")
     if accelerator in ("gpu", "cuda"):
         have = torch.cuda.device_count()
         wanted = (
@@ -170,7 +187,12 @@ def _check_scores(recipe: Recipe, dataset, problems: _Problems) -> None:
     spec: Spec = dataset.spec
     if recipe.evaluate and "test" not in spec.splits:
         problems.found.append(
-            f"{recipe.where('evaluate')}: data {recipe.data.name!r} has no split 'test'; it has: {', '.join(spec.splits)}"
+            f"{recipe.where('evaluate')}: data {recipe.data.name!r} has no split 'test', it has: "
+            f"{', '.join(spec.splits)}; give it one, or leave `evaluate` out"
+        )
+    if recipe.evaluate and recipe.data.params.get("split", "train") == "test":
+        problems.found.append(
+            f"{recipe.where('data.split')}: training on the split that scores are taken on; leave `split` out"
         )
     columns = {*spec.groups, *spec.labels}
     for call in recipe.evaluate:
@@ -180,6 +202,20 @@ def _check_scores(recipe: Recipe, dataset, problems: _Problems) -> None:
                 f"{recipe.where(call.path)}: {name!r} is neither a label nor a group of data {recipe.data.name!r}; "
                 f"it has: {', '.join(sorted(columns)) or 'none'}"
             )
+        for name in sorted(evaluator.needs() & columns) if evaluator is not None else ():
+            if (count := _values(dataset, name)) is not None and count < 2:
+                problems.found.append(
+                    f"{recipe.where(call.path)}: {name!r} has {count} value in data {recipe.data.name!r}; a score needs two"
+                )
+
+
+def _values(dataset, name: str) -> int | None:
+    """How many different known values a label or group has; None when the data set has no such column at hand."""
+    column = {**getattr(dataset, "groups", {}), **getattr(dataset, "labels", {})}.get(name)
+    if column is None:
+        return None
+    known = column[column >= 0] if column.dtype.kind in "iu" else column[column == column]
+    return len(set(known.tolist()))
 
 
 def _check_masks(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], problems: _Problems) -> None:

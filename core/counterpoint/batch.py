@@ -10,12 +10,14 @@ of a View are in ascending order of `row` when they leave the collate function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from counterpoint.errors import CounterpointError
 
 NEGATIVE = "negative"  # the role of views that are encoded but never form a positive pair
 
@@ -213,7 +215,12 @@ class Outputs:
     def ids(self, e: Encoded, by: str = "index") -> Tensor:
         """int64 (n,): whose each row is: position in the data set, or a group; an unknown group equals nothing."""
         index = self.batch.index[e.row]
-        return index if by == "index" else _unknown_to_unique(self.batch.groups[by][e.row], index)
+        if by == "index":
+            return index
+        if by not in self.batch.groups:
+            has = ", ".join(self.batch.groups) or "none"
+            raise CounterpointError(f"{by!r} is not a group of the batch; it has: {has}")
+        return _unknown_to_unique(self.batch.groups[by][e.row], index)
 
     def pairs(self, which: str = "all", keys: str = "student") -> list[Pair]:
         """Aligned pairs of views of the same samples; a pair without a common sample is left out.
@@ -292,26 +299,42 @@ def _unknown_to_unique(ids: Tensor, index: Tensor) -> Tensor:
     return torch.where(ids < 0, -2 - index, ids)
 
 
-def outputs(*views: Tensor | dict[str, Tensor], index: Tensor | None = None, groups=None, labels=None) -> Outputs:
+Bare = Tensor | dict[str, Tensor | list[Tensor]]
+
+
+def outputs(
+    *views: Bare,
+    momentum: Sequence[Bare] = (),
+    queues: Mapping[str, Tensor] | None = None,
+    index: Tensor | None = None,
+    groups: Mapping[str, Tensor] | None = None,
+    labels: Mapping[str, Tensor] | None = None,
+) -> Outputs:
     """Bare tensors as Outputs, to call an objective in a notebook.
 
     outputs(za, zb): two views of the same B samples, (B, D) each. outputs({"image": zi, "text": zt}): one view a
-    modality; a list of tensors gives several. `groups` and `labels`: name -> (B,).
+    modality; a list of tensors gives several.
+    momentum  the same views as momentum encoders see them, in the same form: momentum=[ka, kb]
+    queues    name -> (K, D); groups, labels: name -> (B,); index: int64 (B,), position in the data set
+
+    Raises CounterpointError for anything but tensors of one shape (B, D).
     """
-    named: list[tuple[str, Tensor]] = []
-    for view in views:
-        items = view.items() if isinstance(view, dict) else [("input", view)]
-        for modality, tensors in items:
-            named += [(modality, z) for z in (tensors if isinstance(tensors, list | tuple) else [tensors])]
-    if not named:
-        raise ValueError("outputs() takes at least one tensor (B, D)")
-    size = len(named[0][1])
-    if any(z.ndim != 2 or len(z) != size for _, z in named):
-        shapes = ", ".join(f"{modality} {tuple(z.shape)}" for modality, z in named)
-        raise ValueError(f"outputs() takes tensors (B, D) with one B; got {shapes}")
-    device = named[0][1].device
-    row = torch.arange(size, device=device)
-    student = [Encoded(m, "global", v, row, z, z) for v, (m, z) in enumerate(named)]
-    table = lambda columns: {k: torch.as_tensor(c, device=device) for k, c in (columns or {}).items()}  # noqa: E731
+    student = _encoded(views)
+    row = student[0].row
+    table = lambda columns: {k: torch.as_tensor(c, device=row.device) for k, c in (columns or {}).items()}  # noqa: E731
     batch = Batch({}, row if index is None else index, table(groups), table(labels))
-    return Outputs(student, batch)
+    held = {name: Queued(z, torch.full((len(z),), -1, device=z.device)) for name, z in (queues or {}).items()}
+    return Outputs(student, batch, momentum=_encoded(momentum, row) if momentum else [], queues=held)
+
+
+def _encoded(views: Sequence[Bare], row: Tensor | None = None) -> list[Encoded]:
+    items = [item for view in views for item in (view.items() if isinstance(view, dict) else [("input", view)])]
+    named = [(m, z) for m, found in items for z in (found if isinstance(found, list | tuple) else [found])]
+    if not named or not all(isinstance(z, Tensor) for _, z in named):
+        got = ", ".join(type(z).__name__ for _, z in named) or "nothing"
+        raise CounterpointError(f"outputs() takes tensors (B, D); got {got}")
+    if any(z.ndim != 2 or z.shape != named[0][1].shape for _, z in named):
+        shapes = ", ".join(f"{modality} {tuple(z.shape)}" for modality, z in named)
+        raise CounterpointError(f"outputs() takes tensors (B, D) of one shape; got {shapes}")
+    row = torch.arange(len(named[0][1]), device=named[0][1].device) if row is None else row
+    return [Encoded(m, "global", v, row, z, z) for v, (m, z) in enumerate(named)]

@@ -112,22 +112,26 @@ class Checkpoints(Callback):
     def on_train_batch_end(self, trainer: Trainer, module, outputs, batch, batch_idx: int) -> None:
         if trainer.fit_loop._should_accumulate():  # the gradients of a started window are in no checkpoint
             return
-        if self._stop_asked(trainer):
-            step = self.save(trainer)
-            raise Stopped(self._signal or signal.SIGTERM, step)
-        due = time.monotonic() - self._saved_at >= max(self.EVERY, 20 * self._cost)
-        if trainer.world_size > 1:
-            due = bool(trainer.strategy.broadcast(due))
+        number, due = self._agreed(trainer)
+        if number:
+            raise Stopped(number, self.save(trainer))
         if due:
             self.save(trainer)
 
-    def _stop_asked(self, trainer: Trainer) -> bool:
-        asked = self._signal is not None
-        return asked if trainer.world_size == 1 else not trainer.strategy.reduce_boolean_decision(not asked, all=True)
+    def _agreed(self, trainer: Trainer) -> tuple[int, bool]:
+        """The signal that any rank was sent (0: none), and whether the first rank finds a checkpoint due."""
+        due = time.monotonic() - self._saved_at >= max(self.EVERY, 20 * self._cost)
+        if trainer.world_size == 1:
+            return self._signal or 0, due
+        votes = torch.tensor([self._signal or 0, due and trainer.is_global_zero], device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(votes, torch.distributed.ReduceOp.MAX)
+        number, due = votes.tolist()
+        return number, bool(due)
 
     def save(self, trainer: Trainer) -> int:
         """Write a checkpoint, then drop all but the newest; returns the number of batches done."""
-        trainer.lightning_module.check_finite()  # a good checkpoint is never overwritten by weights that are not
+        trainer.lightning_module.check_finite()  # a good checkpoint is never overwritten by one that is not
+        trainer.lightning_module.check_weights()
         step, started = trainer.fit_loop.epoch_loop.batch_progress.total.ready, time.monotonic()
         path = self.folder / f"step-{step:08d}.ckpt"
         trainer.save_checkpoint(path)

@@ -39,11 +39,15 @@ class Stopped(Exception):
         super().__init__(f"stopped by {self.signal.name} at step {step}")
 
 
+SHOWN = 12  # choices that a message lists
+
+
 def suggest(name: str, choices) -> str:
     """`; did you mean 'x'?` for the nearest of `choices`, or `; valid: a, b, c`, or nothing."""
     from difflib import get_close_matches
 
-    choices = sorted(str(choice) for choice in choices)
+    choices = list(dict.fromkeys(sorted(str(choice) for choice in choices)))
     if close := get_close_matches(str(name), choices, n=1, cutoff=0.6):
         return f"; did you mean {close[0]!r}?"
-    return f"; valid: {', '.join(choices)}" if choices else ""
+    more = f" and {len(choices) - SHOWN} more" if len(choices) > SHOWN else ""
+    return f"; valid: {', '.join(choices[:SHOWN])}{more}" if choices else ""

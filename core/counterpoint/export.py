@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from counterpoint.errors import CounterpointError, RunError, suggest
 from counterpoint.named import Named
@@ -13,28 +16,45 @@ from counterpoint.run import Run
 
 
 def save_towers(towers: Mapping[str, nn.Module], path: Path) -> None:
-    """Write the parameters and buffers of every tower as safetensors, under `modality.encoder...`."""
-    import os
+    """Write the parameters and buffers of every tower as safetensors with a checksum, under `modality.encoder...`."""
+    from safetensors.torch import save
 
-    from safetensors.torch import save_file
-
-    part = path.with_name(f".{path.name}.part")
     state = Named(towers).state_dict()
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, part)
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(save(tensors, metadata={"sha256": _checksum(tensors)}))
     os.replace(part, path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of such a file; RunError when it is missing, or its checksum does not hold."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise RunError(f"{path}: there are no weights there") from None
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path} is damaged ({error})") from None
+    if metadata.get("sha256") != _checksum(tensors):
+        raise RunError(f"{path} is damaged (its checksum does not hold)")
+    return tensors
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(towers: Mapping[str, nn.Module], path: Path) -> None:
     """Fill towers from such a file; RunError when it is missing, damaged, or of other towers."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    tensors = read_tensors(path)
     try:
-        Named(towers).load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise RunError(f"{path}: there are no weights; the run has not ended") from None
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"{path} is damaged ({error})") from None
+        Named(towers).load_state_dict(tensors)
     except RuntimeError as error:
         raise RunError(f"{path}: {' '.join(str(error).split())[:300]}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -13,7 +14,7 @@ import torch
 
 from counterpoint.assembly import Assembly, assemble
 from counterpoint.data.guard import Skipped
-from counterpoint.errors import RunError, TrainingError
+from counterpoint.errors import RecipeError, RunError, TrainingError
 from counterpoint.named import Named
 from counterpoint.recipe import Recipe, load
 from counterpoint.run import ROOT, MetricsFile, Run, now, versions
@@ -24,16 +25,14 @@ LOGGERS = {"tensorboard": "TensorBoardLogger", "wandb": "WandbLogger", "mlflow":
 
 def say(text: str) -> None:
     """A line of talk, on standard error, from the first rank alone."""
-    if _rank() == 0:
+    if is_first_rank():
         print(text, file=sys.stderr, flush=True)
 
 
 def is_first_rank() -> bool:
-    return _rank() == 0
-
-
-def _rank() -> int:
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", 0))))
+    """Whether this is the process that writes; known before Lightning starts the others."""
+    names = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return not any(int(os.environ.get(name) or 0) for name in names)
 
 
 def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None) -> Run:
@@ -44,20 +43,23 @@ def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None) -> Run:
     stages = recipe.stage_recipes()
     assemblies = assemble(stages[0][1])
     resumed = run is not None
-    run = (run or _create(recipe, root)).lock() if _rank() == 0 else run or Run(root / "other-rank")
-    if not resumed and _rank() == 0:
+    run = (run or _create(recipe, root)).lock() if is_first_rank() else run or Run(root / "other-rank")
+    if resumed:
+        _check_data(run, assemblies)
+    elif is_first_rank():
         _describe(run, recipe, assemblies)
-    done = run.facts().get("stages_done", []) if resumed else []
+    facts = run.facts() if resumed else {}
+    done, batches, weights = facts.get("stages_done", []), facts.get("batches", 0), None
     for number, (stage, stage_recipe) in enumerate(stages):
         if stage in done:
             continue
         assembly = assemblies if number == 0 else assemble(stage_recipe)
         if number:
-            _start_from(assembly, run.folder / "stages" / f"{stages[number - 1][0]}.safetensors")
-        _train(assembly, run, stage, several=len(stages) > 1)
-        if _rank() == 0:
-            done = [*done, stage]
-            _finish_stage(run, assembly, stage, done, last=number == len(stages) - 1)
+            _start_from(assembly, weights or _weights_of(run, stages[number - 1][0]))
+        batches += _train(assembly, run, stage if len(stages) > 1 else None, batches)
+        done, weights = [*done, stage], Named(assembly.towers).state_dict()
+        if is_first_rank():
+            _finish_stage(run, assembly, done, batches, last=number == len(stages) - 1)
     return run
 
 
@@ -74,50 +76,93 @@ def _describe(run: Run, recipe: Recipe, assembly: Assembly) -> None:
     )  # fmt: skip
 
 
-def _start_from(assembly: Assembly, weights: Path) -> None:
-    """The towers of the stage before, where names and shapes agree."""
+def _check_data(run: Run, assembly: Assembly) -> None:
+    """RunError when the data are others than when the run began: the order of samples would be another one."""
+    then = run.facts().get("given", {})
+    now = json.loads(json.dumps(assembly.given, default=str))
+    changed = [
+        f"{modality}.{name} {then.get(modality, {}).get(name)} -> {now.get(modality, {}).get(name)}"
+        for modality in {**then, **now}
+        for name in {**then.get(modality, {}), **now.get(modality, {})}
+        if then.get(modality, {}).get(name) != now.get(modality, {}).get(name)
+    ]
+    if changed:
+        raise RunError(
+            f"{run.folder}: the data have changed since the run began ({', '.join(changed)}); start a new run"
+        )
+
+
+def _weights_of(run: Run, stage: str) -> dict:
     from safetensors.torch import load_file
 
-    before, towers = load_file(weights), Named(assembly.towers)
+    return load_file(run.folder / "stages" / f"{stage}.safetensors")
+
+
+def _start_from(assembly: Assembly, before: dict) -> None:
+    """The towers of the stage before, where names and shapes agree."""
+    towers = Named(assembly.towers)
     own = towers.state_dict()
     towers.load_state_dict(own | {k: v for k, v in before.items() if k in own and own[k].shape == v.shape})
 
 
-def _finish_stage(run: Run, assembly: Assembly, stage: str, done: list[str], last: bool) -> None:
+def _finish_stage(run: Run, assembly: Assembly, done: list[str], batches: int, last: bool) -> None:
     from counterpoint.export import save_towers
 
     if last:
         save_towers(assembly.towers, run.weights)
     else:
         (run.folder / "stages").mkdir(exist_ok=True)
-        save_towers(assembly.towers, run.folder / "stages" / f"{stage}.safetensors")
-    run.note(stages_done=done, **({"state": "trained"} if last else {}))
+        save_towers(assembly.towers, run.folder / "stages" / f"{done[-1]}.safetensors")
+    run.note(stages_done=done, batches=batches, **({"state": "trained"} if last else {}))
 
 
 # One stage
 
 
-def _train(assembly: Assembly, run: Run, stage: str, several: bool) -> None:
+def _train(assembly: Assembly, run: Run, stage: str | None, before: int) -> int:
+    """Train one stage, `before` batches into the run; returns the number of batches in it."""
     from counterpoint.checkpoints import newest
 
     _quiet()
     recipe, plan, loop = _loop(assembly)
-    resume = newest(run.checkpoints(stage), say) if run.checkpoints(stage).is_dir() else None
-    trainer = _trainer(assembly, run, stage, several, loop, len(plan))
-    plan.position = lambda: trainer.fit_loop.epoch_loop.batch_progress.total.ready
-    say(_start_line(assembly, run, stage, several, plan, resume, trainer))
-    if resume is not None:
-        step = int(resume.stem.removeprefix("step-"))
-        MetricsFile(run.folder / "metrics.csv").cut(step)
+    folder = run.checkpoints(stage or "train")
+    resume = newest(folder, say) if folder.is_dir() else None
+    trainer = _trainer(assembly, run, stage, loop, len(plan), before)
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    plan.position, plan.world, plan.rank = lambda: progress.total.ready, trainer.world_size, trainer.global_rank
+    step = int(resume.stem.removeprefix("step-")) if resume is not None else None
+    say(_start_line(assembly, run, stage, plan, step, trainer))
+    if is_first_rank():
+        MetricsFile(run.folder / "metrics.csv").cut(before + (step or 0))
     try:
         trainer.fit(loop, _loader(recipe, assembly, plan), ckpt_path=resume)
-    except torch.OutOfMemoryError as error:
-        size = recipe.loader.micro_batch or recipe.loader.batch
-        raise TrainingError(
-            f"out of memory at {trainer.global_step} steps; the checkpoint is intact. Go on with a smaller micro-batch: "
-            f"counterpoint fit --resume {run.folder} loader.micro_batch={max(1, size // 2)} ({str(error).splitlines()[0]})"
-        ) from None
+    except RuntimeError as error:
+        if reason := _reason(error, recipe, loop, run):
+            raise TrainingError(reason) from None
+        raise
     loop.check_finite()
+    return progress.total.ready
+
+
+def _reason(error: RuntimeError, recipe: Recipe, loop, run: Run) -> str | None:
+    """What the user can do about an error of torch's, when that is known."""
+    text = str(error)
+    again = f"counterpoint fit --resume {run.folder if is_first_rank() else 'latest'}"
+    if isinstance(error, torch.OutOfMemoryError):
+        size = recipe.loader.micro_batch or recipe.loader.batch
+        return (
+            f"out of memory at {loop.trainer.global_step} steps; the checkpoint is intact. Go on with a smaller "
+            f"micro-batch: {again} loader.micro_batch={max(1, size // 2)} ({text.splitlines()[0]})"
+        )
+    if "not used in producing the loss" in text:
+        unused = [name for name, p in loop.named_parameters() if p.requires_grad and p.grad is None]
+        return (
+            f"with several processes every weight that learns must take part in the loss; {', '.join(unused[:8])}: not used. "
+            "Freeze them with tune, or set trainer.strategy: ddp_find_unused_parameters_true, which is slower"
+        )
+    if "by peer" in text:
+        return f"another process of this run has died; go on with: {again}"
+    return None
 
 
 def _loop(assembly: Assembly):
@@ -125,12 +170,12 @@ def _loop(assembly: Assembly):
     from counterpoint.loop import Loop, Training
 
     recipe = assembly.recipe
-    world, rank = _world(recipe), _rank()
+    world = _world(recipe)
     order = Order(
         len(assembly.dataset), min(recipe.loader.batch, len(assembly.dataset)), max(2, 2 * world),
         getattr(assembly.dataset, "groups", {}),
     )  # fmt: skip
-    plan = Plan(recipe.loader.sampler.build(), order, recipe.seed, world, rank)
+    plan = Plan(recipe.loader.sampler.build(), order, recipe.seed, world)
     batches, steps = _length(recipe, len(plan))
     training = Training(
         recipe.optimizer.build(), recipe.schedule.build(), batches, steps, recipe.seed, recipe.loader.micro_batch,
@@ -168,13 +213,24 @@ def _length(recipe: Recipe, per_epoch: int) -> tuple[int, int]:
     """Batches and optimizer steps in the run; a window of accumulation starts anew each epoch."""
     options = recipe.trainer
     steps_per_epoch = math.ceil(per_epoch / options.accumulate_grad_batches)
-    epochs = options.max_epochs
-    if epochs is None:
-        epochs = 100 if options.max_steps < 0 else math.ceil(options.max_steps / steps_per_epoch)
-    steps = epochs * steps_per_epoch
+    steps = _epochs(recipe) * steps_per_epoch if _epochs(recipe) > 0 else options.max_steps
     if options.max_steps >= 0:
         steps = min(steps, options.max_steps)
-    return min(epochs * per_epoch, steps * options.accumulate_grad_batches), steps
+    epochs, rest = divmod(steps, steps_per_epoch)
+    return epochs * per_epoch + rest * options.accumulate_grad_batches, steps
+
+
+def _epochs(recipe: Recipe) -> int:
+    """Lightning's max_epochs: -1 when max_steps ends the run. RecipeError when nothing does."""
+    options = recipe.trainer
+    if options.max_epochs == -1 and options.max_steps < 0:
+        raise RecipeError(
+            [
+                f"{recipe.where('trainer.max_epochs')}: -1 is a run without end, and the schedule has to know its length; "
+                "set trainer.max_steps, or max_epochs with max_time"
+            ]
+        )
+    return options.max_epochs or (100 if options.max_steps < 0 else -1)
 
 
 def _loader(recipe: Recipe, assembly: Assembly, plan):
@@ -203,7 +259,7 @@ def workers_of(recipe: Recipe, dataset) -> int:
     return 0 if dataset.spec.in_memory else max(0, min(8, (os.cpu_count() or 1) - 1))
 
 
-def _trainer(assembly: Assembly, run: Run, stage: str, several: bool, loop, per_epoch: int):
+def _trainer(assembly: Assembly, run: Run, stage: str | None, loop, per_epoch: int, before: int):
     from dataclasses import asdict
 
     from lightning.pytorch import Trainer
@@ -214,14 +270,14 @@ def _trainer(assembly: Assembly, run: Run, stage: str, several: bool, loop, per_
 
     recipe = assembly.recipe
     options = asdict(recipe.trainer)
-    options["max_epochs"] = options["max_epochs"] or (100 if options["max_steps"] < 0 else -1)
-    progress = Progress(loop.training_plan.batches, options.pop("log_every_n_steps"), stage if several else None)
+    options["max_epochs"] = _epochs(recipe)
+    progress = Progress(loop.training_plan.batches, options.pop("log_every_n_steps"), stage, before)
     watched = _live_knn(assembly, progress, math.ceil(loop.training_plan.batches / per_epoch))
     skipped = SkippedSamples(skipped_of(recipe, assembly.dataset), run.folder / "skipped.txt", say)
     callbacks = [progress, Geometry(progress), skipped, *watched, *(call.build() for call in recipe.callbacks)]
     return Trainer(
         **options | {"strategy": _strategy(recipe)},
-        callbacks=[*callbacks, Checkpoints(run.checkpoints(stage))],
+        callbacks=[*callbacks, Checkpoints(run.checkpoints(stage or "train"))],
         logger=_loggers(recipe, run),
         plugins=[AtomicCheckpointIO()],
         use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
@@ -238,10 +294,11 @@ def _is_model_checkpoint(callback) -> bool:
 
 def _strategy(recipe: Recipe):
     """DDP without broadcasting buffers at every step: queues and per-sample state are equal on all ranks already."""
-    if recipe.trainer.strategy in ("auto", "ddp") and _world(recipe) > 1:
+    unused = recipe.trainer.strategy == "ddp_find_unused_parameters_true"
+    if (unused or recipe.trainer.strategy in ("auto", "ddp")) and _world(recipe) > 1:
         from lightning.pytorch.strategies import DDPStrategy
 
-        return DDPStrategy(broadcast_buffers=False)
+        return DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)
     return recipe.trainer.strategy
 
 
@@ -251,7 +308,7 @@ def _loggers(recipe: Recipe, run: Run) -> list:
     from counterpoint.progress import MetricsLogger
 
     found = [MetricsLogger(MetricsFile(run.folder / "metrics.csv"))]
-    for name in recipe.loggers if _rank() == 0 else []:
+    for name in recipe.loggers if is_first_rank() else []:
         made = getattr(loggers, LOGGERS.get(name, name))
         found.append(
             made(save_dir=str(run.folder), name="", version=name) if name in ("tensorboard", "csv") else made()
@@ -270,17 +327,17 @@ def _live_knn(assembly: Assembly, progress, epochs: int) -> list:
     return []
 
 
-def _start_line(assembly: Assembly, run: Run, stage: str, several: bool, plan, resume, trainer) -> str:
-    name = f"{run.folder}, stage {stage}" if several else str(run.folder)
-    if resume is not None:
-        step = int(resume.stem.removeprefix("step-"))
+def _start_line(assembly: Assembly, run: Run, stage: str | None, plan, step: int | None, trainer) -> str:
+    name = f"{run.folder}, stage {stage}" if stage else str(run.folder)
+    if step is not None:
         epoch, batch = divmod(step, len(plan))
         return f"resuming {name} at step {step} (epoch {epoch}, batch {batch} of {len(plan)})"
     learning = sum(p.numel() for tower in assembly.towers.values() for p in tower.parameters() if p.requires_grad)
     device = trainer.strategy.root_device.type
+    epochs = math.ceil(_length(assembly.recipe, len(plan))[0] / len(plan))
     return (
         f"training {name}: {len(assembly.dataset)} samples of {assembly.recipe.data.name}, "
-        f"{learning / 1e6:.2g} M parameters learn, {trainer.max_epochs} epochs of {len(plan)} batches, on {device}"
+        f"{learning / 1e6:.2g} M parameters learn, {epochs} epochs of {len(plan)} batches, on {device}"
     )
 
 
@@ -300,4 +357,7 @@ def resume(run: Run, overrides: list[str], allow_changes: bool) -> Recipe:
         raise RunError(f"{run.folder}: {', '.join(changed)} would change the run; pass --allow-changes to do it anyway")
     if not run.recipe.is_file():
         raise RunError(f"{run.folder}: there is no recipe.yaml to go on with")
-    return load(run.recipe, overrides)
+    recipe = load(run.recipe, overrides)
+    if changed and is_first_rank():  # so that the next resume and the encoder's loading know of it
+        run.write("recipe.yaml", recipe.as_yaml())
+    return recipe

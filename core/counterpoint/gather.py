@@ -51,6 +51,14 @@ def _gather(local: Tensor, counts: list[int]) -> Tensor:
 _OPTIONAL = ("tokens", "mask", "map")
 
 
+def _describe_all(encoded: list[Encoded]) -> list[dict]:
+    first: dict[int, int] = {}  # views that share a row tensor still share it afterwards
+    return [
+        {**_describe(e), "place": place, "shares": first.setdefault(id(e.row), place)}
+        for place, e in enumerate(encoded)
+    ]
+
+
 def _describe(e: Encoded) -> dict:
     tensors = {name: getattr(e, name) for name in _OPTIONAL} | {f"heads.{k}": v for k, v in e.heads.items()}
     tensors |= {f"meta.{k}": v for k, v in e.meta.items() if isinstance(v, Tensor) and v.ndim and len(v) == len(e.row)}
@@ -68,22 +76,44 @@ def gather(encoded: list[Encoded], batch: Batch) -> tuple[list[Encoded], Batch]:
         return encoded, batch
     world = dist.get_world_size()
     descriptions: list = [None] * world
-    dist.all_gather_object(descriptions, (len(batch), [_describe(e) for e in encoded]))
-    sizes = [size for size, _ in descriptions]
+    dist.all_gather_object(descriptions, (len(batch), *_tables(batch), _describe_all(encoded)))
+    sizes, groups, labels, described = zip(*descriptions)
     offset = sum(sizes[: dist.get_rank()])
-    columns = lambda table: {name: _gather(table[name], sizes) for name in sorted(table)}  # noqa: E731
     whole = replace(
-        batch, index=_gather(batch.index, sizes), groups=columns(batch.groups), labels=columns(batch.labels)
+        batch,
+        index=_gather(batch.index, sizes),
+        groups=_columns(batch.groups, groups, sizes, batch.index.device),
+        labels=_columns(batch.labels, labels, sizes, batch.index.device),
     )
-    rows: dict[int, Tensor] = {}  # views that share a row tensor still share it afterwards
-    found = []
+    found: list[Encoded] = []
     for place, e in enumerate(encoded):
-        views = [views[place] for _, views in descriptions]
+        views = [views[place] for views in described]
         counts = [view["rows"] for view in views]
-        if id(e.row) not in rows:
-            rows[id(e.row)] = _gather(e.row + offset, counts)
-        found.append(_gather_one(e, rows[id(e.row)], views, counts))
+        same = _first_with_these_rows(views)
+        row = found[same].row if same < place else _gather(e.row + offset, counts)
+        found.append(_gather_one(e, row, views, counts))
     return found, whole
+
+
+def _tables(batch: Batch) -> list[dict[str, torch.dtype]]:
+    return [{name: column.dtype for name, column in table.items()} for table in (batch.groups, batch.labels)]
+
+
+def _columns(own: dict[str, Tensor], tables: tuple[dict, ...], sizes: tuple[int, ...], device) -> dict[str, Tensor]:
+    """Every column that any rank has; it is unknown to the samples of a rank that lacks it, as one without samples."""
+    gathered = {}
+    for name in sorted({name for table in tables for name in table}):
+        real = any(table[name].is_floating_point for table in tables if name in table)
+        dtype, unknown = (torch.float32, float("nan")) if real else (torch.int64, -1)
+        column = own[name] if name in own else torch.full((sizes[dist.get_rank()],), unknown, device=device)
+        gathered[name] = _gather(column.to(dtype), sizes)
+    return gathered
+
+
+def _first_with_these_rows(views: list[dict]) -> int:
+    """The first view that has the same row tensor as this one on every rank with rows: the ranks must agree."""
+    shares = {view["shares"] for view in views if view["rows"]} or {views[0]["shares"]}
+    return shares.pop() if len(shares) == 1 else views[0]["place"]
 
 
 def _gather_one(e: Encoded, row: Tensor, views: list[dict], counts: list[int]) -> Encoded:

@@ -23,6 +23,8 @@ class Linear(nn.Module):
 
     def __init__(self, *, width: Width, dim: int = 128):
         super().__init__()
+        if dim < 1:
+            raise ValueError(f"dim is at least 1; got {dim}")
         self.dim = dim
         self.map = nn.Linear(width, dim, bias=False)
 
@@ -41,8 +43,8 @@ class MLP(nn.Module):
         self, *, width: Width, dim: int = 128, hidden: int | None = None, layers: int = 2, batch_norm: bool = False
     ):
         super().__init__()
-        if layers < 1:
-            raise ValueError(f"layers is at least 1; got {layers}")
+        if min(layers, dim, hidden or 1) < 1:
+            raise ValueError(f"layers, dim and hidden are at least 1; got {layers}, {dim}, {hidden}")
         self.dim = dim
         sizes = [width, *[hidden or width] * (layers - 1), dim]
         self.stack = nn.Sequential()

@@ -65,6 +65,8 @@ class Loop(LightningModule):
         self.training_plan = training
         self.momentum = MomentumTowers(self.towers) if training.momentum else None
         self.queues = Named({name: self._queues_of(objective) for name, objective in self.objectives.items()})
+        needs = [objective.needs() for objective in self.objectives.values()]
+        self._columns = [{name for need in needs for name in getattr(need, kind)} for kind in ("groups", "labels")]
         self.layouts = {modality: pipeline.layout() for modality, pipeline in self.pipelines.items()}
         self.meter = Meter()
         self._entering: list[tuple[Queue, Queued]] = []
@@ -86,7 +88,8 @@ class Loop(LightningModule):
             total, parts = self.contrast(outputs)
         self.meter.add({"loss": total.detach(), **parts}, len(outputs.batch))
         self._last_loss = total.detach()
-        self.last_outputs = replace(outputs, student=[_detached(e) for e in outputs.student], momentum=[])
+        kept = replace(outputs.batch, inputs={})  # the raw input of a batch is not held while the next one is encoded
+        self.last_outputs = replace(outputs, student=[_detached(e) for e in outputs.student], momentum=[], batch=kept)
         return total
 
     def outputs(self, batch: Batch, step: int, epoch: int) -> Outputs:
@@ -95,8 +98,18 @@ class Loop(LightningModule):
         count = len(student)
         encoded, whole = gather(student + momentum, batch)
         return Outputs(
-            encoded[:count], whole, encoded[count:], step=step, epoch=epoch, total_steps=self.training_plan.batches
+            encoded[:count],
+            self._with_columns(whole),
+            encoded[count:],
+            step=step,
+            epoch=epoch,
+            total_steps=self.training_plan.batches,
         )
+
+    def _with_columns(self, batch: Batch) -> Batch:
+        """A group or label that no sample of the batch has, or a batch without samples: unknown."""
+        groups, labels = ({name: batch.index.new_full((len(batch),), -1) for name in names} for names in self._columns)
+        return replace(batch, groups=groups | batch.groups, labels=labels | batch.labels)
 
     def contrast(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the objectives and the parts to log; what enters the queues is kept for later."""
@@ -143,6 +156,15 @@ class Loop(LightningModule):
                 "trainer.gradient_clip_val: 1.0; the checkpoints before this step are intact"
             )
 
+    def check_weights(self) -> None:
+        """Stop on weights that are not finite: a gradient can be NaN where the loss is not."""
+        weights = [p for p in self.parameters() if p.requires_grad and p.numel()]
+        if weights and not torch.stack(torch._foreach_norm(weights, float("inf"))).isfinite().all():
+            raise TrainingError(
+                f"the weights are not finite after step {self.trainer.global_step}, though the loss was: set "
+                "trainer.gradient_clip_val: 1.0 or lower optimizer.lr; the checkpoints before this step are intact"
+            )
+
     # From a batch to embeddings
 
     def encode(self, batch: Batch, step: int) -> tuple[list[Encoded], list[Encoded]]:
@@ -175,7 +197,8 @@ class Loop(LightningModule):
             # Everything by argument: a closure over a loop variable would recompute the last one, with a right loss
             # and a wrong gradient.
             rows = slice(start, start + size)
-            arguments = (tower, raw[rows], index[rows], step, chunk, first)
+            some = raw if size >= len(raw) else raw[rows]  # all of them share their rows: momentum with student
+            arguments = (tower, some, index[rows], step, chunk, first)
             if recompute and len(raw) > size:
                 contexts = partial(_recomputing, tower)
                 made = checkpoint(
@@ -205,9 +228,24 @@ class Loop(LightningModule):
         lr, decay = probe.defaults["lr"], probe.defaults["weight_decay"]
         learners = [(tower, plan.lr_factors.get(modality, 1.0)) for modality, tower in self.towers.items()]
         learners += [(self.pipelines, 1.0), (self.objectives, 1.0)]
-        optimizer = plan.optimizer(parameter_groups(learners, lr, decay))
+        groups = parameter_groups(learners, lr, decay)
+        if not groups:
+            raise TrainingError(
+                "nothing learns: every encoder is frozen, and neither heads nor objectives have weights"
+            )
+        self._rates = [(group["lr"], group["weight_decay"]) for group in groups]
+        optimizer = plan.optimizer(groups)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: plan.schedule(step, plan.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """A checkpoint brings the rates it was written with; where the recipe has others by now, they hold."""
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        for number, (group, (lr, decay)) in enumerate(zip(optimizer.param_groups, self._rates, strict=True)):
+            if (group["initial_lr"], group["weight_decay"]) != (lr, decay):
+                group["initial_lr"] = scheduler.base_lrs[number] = lr
+                group["lr"] = lr * scheduler.lr_lambdas[number](scheduler.last_epoch)
+                group["weight_decay"] = decay
 
     def on_train_epoch_end(self) -> None:
         if mean := self.meter.epoch():  # for callbacks that watch a metric, such as EarlyStopping

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from counterpoint.named import Named
+from counterpoint.tower import resting
 
 
 class MomentumTowers(nn.Module):
@@ -20,7 +21,14 @@ class MomentumTowers(nn.Module):
         super().__init__()
         learning = {name: tower for name, tower in towers.items() if any(p.requires_grad for p in tower.parameters())}
         self.towers = Named({name: deepcopy(tower) for name, tower in learning.items()})
+        self._resting = {module for tower in self.towers.values() for module in resting(tower)}
         self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> MomentumTowers:
+        # Not by the rule of a tower, which keeps in evaluation mode what does not learn: none of these learns.
+        for module in self.modules():
+            module.training = mode and module not in self._resting
+        return self
 
     @torch.no_grad()
     def update(self, towers: nn.ModuleDict, decay: float) -> None:

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from counterpoint.batch import Batch
 from counterpoint.data.guard import Skipped
 from counterpoint.evaluate.embed import embed
 from counterpoint.evaluate.geometry import alignment, effective_rank, uniformity
@@ -90,8 +91,25 @@ class SkippedSamples(Callback):
         self.skipped, self.path, self.say = skipped, path, say
 
     def on_train_batch_start(self, trainer: Trainer, module, batch, batch_idx: int) -> None:
-        if self.skipped(batch):
+        self._count(trainer, batch)
+
+    def on_train_epoch_end(self, trainer: Trainer, module) -> None:
+        """Every rank met its own part of the data: now each learns of the others'."""
+        if trainer.world_size > 1:
+            found: list = [None] * trainer.world_size
+            torch.distributed.all_gather_object(found, list(self.skipped.messages.values()))
+            texts = [text for part in found for text in part]
+            self._count(trainer, Batch({}, torch.empty(0), fields={"skipped": texts}))
+
+    def _count(self, trainer: Trainer, batch: Batch) -> None:
+        if self.skipped(batch) and trainer.is_global_zero:
             self.path.write_text("".join(f"{text}\n" for text in self.skipped.messages.values()), encoding="utf-8")
+
+    def state_dict(self) -> dict[str, list[str]]:
+        return {"skipped": list(self.skipped.messages.values())}
+
+    def load_state_dict(self, state: dict[str, list[str]]) -> None:
+        self.skipped(Batch({}, torch.empty(0), fields={"skipped": state["skipped"]}))
 
     def on_train_end(self, trainer: Trainer, module) -> None:
         if len(self.skipped):

@@ -43,8 +43,10 @@ class Progress(Callback):
 
     REFRESH = 0.25  # seconds
 
-    def __init__(self, batches: int, every: int = 10, stage: str | None = None, show: bool | None = None):
-        self.batches, self.every, self.stage = batches, every, stage
+    def __init__(
+        self, batches: int, every: int = 10, stage: str | None = None, before: int = 0, show: bool | None = None
+    ):
+        self.batches, self.every, self.stage, self.before = batches, every, stage, before
         self.show = sys.stderr.isatty() if show is None else show
         self.live = ""
         self._bar = None
@@ -78,10 +80,10 @@ class Progress(Callback):
         self.record(trainer, values | {"lr": trainer.optimizers[0].param_groups[0]["lr"]}, step)
 
     def record(self, trainer: Trainer, values: dict[str, float], step: int) -> None:
-        """Send values to every logger, at a number of batches done."""
+        """Send values to every logger, at a number of batches done in this stage; those before it count on."""
         if trainer.is_global_zero:
             for logger in trainer.loggers:
-                logger.log_metrics({"epoch": trainer.current_epoch, **values}, step)
+                logger.log_metrics({"epoch": trainer.current_epoch, **values}, self.before + step)
 
     def _draw(self, trainer: Trainer, module, step: int) -> None:
         self._drawn = self._left

@@ -78,8 +78,12 @@ class Component:
         }
 
     def build(self, **params) -> Any:
-        """What the factory makes of `params`; its TypeError or ValueError becomes a ComponentError."""
-        factory = self.load()
+        """What the factory makes of `params`; ComponentError for names it does not take, and for values it refuses."""
+        factory, known = self.load(), self.parameters()
+        if unknown := [name for name in params if name not in known]:
+            raise ComponentError(f"{self}: unknown parameter {unknown[0]!r}{suggest(unknown[0], known)}")
+        if missing := [name for name, parameter in known.items() if parameter.required and name not in params]:
+            raise ComponentError(f"{self}: {', '.join(missing)} must be given")
         try:
             return factory(**params)
         except (TypeError, ValueError) as error:

@@ -36,6 +36,7 @@ class Run:
     def create(cls, name: str, root: Path = ROOT) -> Run:
         """A folder of its own: NAME-1, NAME-2, ...; taken by an atomic mkdir."""
         try:
+            root = root.expanduser()
             root.mkdir(parents=True, exist_ok=True)
             taken = [int(m[1]) for p in root.iterdir() if (m := re.fullmatch(re.escape(name) + r"-(\d+)", p.name))]
             for number in range(max(taken, default=0) + 1, 100_000):
@@ -49,14 +50,14 @@ class Run:
     @classmethod
     def open(cls, name: str | Path, root: Path = ROOT) -> Run:
         """The run in a folder, named by its path, by its name in `runs/`, or `latest`."""
-        runs = all_runs(root)
-        if str(name) == "latest":
-            if not runs:
-                raise RunError(f"there is no run in {root.resolve()}")
-            return runs[-1]
         for folder in (Path(name), root / name):
             if (folder / "run.json").is_file():
                 return cls(folder)
+        runs = all_runs(root)
+        if str(name) == "latest" and runs:
+            return runs[-1]
+        if str(name) == "latest":
+            raise RunError(f"there is no run in {root.resolve()}")
         raise RunError(f"{name}: no run there{suggest(Path(name).name, [run.name for run in runs])}")
 
     @property
@@ -98,22 +99,35 @@ class Run:
         self.write("run.json", json.dumps(self.facts() | facts, indent=2, default=str) + "\n")
 
     def facts(self) -> dict:
-        try:
-            return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError:
-            raise RunError(f"{self.folder / 'run.json'}: damaged; it is not JSON") from None
+        return self._json("run.json", {})
 
     def scores(self) -> list[dict]:
-        path = self.folder / "scores.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        return self._json("scores.json", [])
+
+    def _json(self, name: str, absent):
+        """What a file of the folder holds; RunError when that is not what this project wrote."""
+        try:
+            found = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return absent
+        except ValueError:
+            found = None
+        if type(found) is not type(absent):
+            raise RunError(f"{self.folder / name} is damaged: it is not what a run writes")
+        return found
 
 
 def all_runs(root: Path = ROOT) -> list[Run]:
-    """Every run under `root`, oldest first."""
+    """Every run under `root`, oldest first; damaged ones come first of all."""
     found = [Run(path.parent) for path in root.glob("*/run.json")]
-    return sorted(found, key=lambda run: (run.facts().get("created", ""), run.name))
+    return sorted(found, key=lambda run: (_created(run), run.name))
+
+
+def _created(run: Run) -> str:
+    try:
+        return str(run.facts().get("created", ""))
+    except RunError:
+        return ""
 
 
 def now() -> str:
@@ -143,7 +157,7 @@ class MetricsFile:
         """Forget what was logged after `step` batches."""
         if not self.path.is_file():
             return
-        with self.path.open(newline="", encoding="utf-8") as file:
+        with self.path.open(newline="", encoding="utf-8", errors="replace") as file:
             rows = [row for row in csv.reader(file) if len(row) == len(self.FIELDS)]
         kept = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) <= step]
         part = self.path.with_name(".metrics.csv.part")

@@ -62,14 +62,22 @@ class Tower(nn.Module):
 
     def train(self, mode: bool = True) -> Tower:
         super().train(mode)
-        for module in self.modules():
-            parameters = list(module.parameters())
-            if parameters and not any(p.requires_grad for p in parameters):
-                module.eval()
+        for module in resting(self):
+            module.training = False
         return self
 
     def has_batch_statistics(self) -> bool:
         return any(isinstance(m, _BatchNorm) for m in self.modules())
+
+
+def resting(tower: nn.Module) -> set[nn.Module]:
+    """The parts of a tower without any trainable parameter, with everything in them."""
+    found: set[nn.Module] = set()
+    for module in tower.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            found.update(module.modules())
+    return found
 
 
 @contextmanager

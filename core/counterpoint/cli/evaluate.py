@@ -21,6 +21,12 @@ def run(args: argparse.Namespace) -> int:
     from counterpoint.scoring import evaluate, finish
 
     opened = Run.open(args.run, Path(args.runs))
+    others = [text for text in args.overrides if not text.startswith(("data.", "evaluate", "baselines", "loader."))]
+    if others:
+        raise CounterpointError(
+            f"evaluate: {', '.join(others)} would be another encoder than the trained one; "
+            "overrides of data, evaluate, baselines and loader are taken"
+        )
     recipe = load(opened.recipe, args.overrides)
     if not recipe.evaluate:
         raise CounterpointError(

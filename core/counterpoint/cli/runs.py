@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 
 from counterpoint.cli.table import columns
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import CounterpointError, RunError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", default="ls", choices=["ls", "best", "show"], help="default: ls")
-    parser.add_argument("what", nargs="?", help="best: a metric, such as knn/accuracy; show: a run, or latest")
+    parser.add_argument("what", nargs="?", help="best: a score, as ls and best name it; show: a run, or latest")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where run folders are (default: runs)")
 
 
@@ -26,8 +26,12 @@ def _ls(args: argparse.Namespace, found: list) -> int:
         return 0
     rows = [["run", "state", "created", "recipe", "first score"]]
     for one in found:
-        facts, scores = one.facts(), one.scores()
-        first = f"{scores[0]['metric']} {scores[0]['value']:.3f}" if scores else ""
+        try:
+            facts, scores = one.facts(), one.scores()
+        except RunError:
+            rows.append([one.name, "damaged", "", "", ""])
+            continue
+        first = f"{_name(scores[0])} {scores[0]['value']:.3f}" if scores else ""
         rows.append([one.name, facts.get("state", "?"), facts.get("created", "")[:16], facts.get("recipe", ""), first])
     print(columns(rows))
     return 0
@@ -36,16 +40,29 @@ def _ls(args: argparse.Namespace, found: list) -> int:
 def _best(args: argparse.Namespace, found: list) -> int:
     from counterpoint.evaluate.table import TRAINED
 
-    trained = [(one, s) for one in found for s in one.scores() if s["representation"] == TRAINED]
-    names = sorted({s["metric"] for _, s in trained})
+    trained = [(one, s) for one in found for s in _scores(one) if s["representation"] == TRAINED]
+    names = sorted({_name(s) for _, s in trained})
+    wanted = [name for name in names if name == args.what] or [n for n in names if n.rpartition("/")[2] == args.what]
+    if len(wanted) != 1:
+        which = "which score?" if args.what is None else f"{args.what!r} names {len(wanted)} scores"
+        raise CounterpointError(f"runs best: {which}; there are: {', '.join(wanted or names) or 'none'}")
     matching = [
-        (s["value"] if s["higher_is_better"] else -s["value"], one, s) for one, s in trained if s["metric"] == args.what
+        (s["value"] if s["higher_is_better"] else -s["value"], one, s) for one, s in trained if _name(s) == wanted[0]
     ]
-    if not matching:
-        raise CounterpointError(f"runs best: no score named {args.what!r}; there are: {', '.join(names) or 'none'}")
     _, one, score = max(matching, key=lambda item: item[0])
-    print(f"{one.folder}  {score['metric']} {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]")
+    print(f"{one.folder}  {wanted[0]} {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]")
     return 0
+
+
+def _scores(one) -> list[dict]:
+    try:
+        return one.scores()
+    except RunError:
+        return []
+
+
+def _name(score: dict) -> str:
+    return f"{score['evaluator']}/{score['metric']}"
 
 
 def _show(args: argparse.Namespace, found: list) -> int:

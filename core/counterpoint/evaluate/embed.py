@@ -59,15 +59,15 @@ def embed(
     models: name -> modality -> Tower, or Bare for h alone. Preparations among the views run; augmentations do not.
     skip: fraction of the samples that may be unreadable; beyond it, DataError names them.
     """
-    modules = {id(model): model for towers in models.values() for model in towers.values()}
-    training = {i: model.training for i, model in modules.items()}
-    for model in modules.values():
+    whole = {id(model): model for towers in models.values() for model in towers.values()}.values()
+    training = {module: module.training for model in whole for module in model.modules()}
+    for model in whole:
         model.eval().to(device)
     try:
         found = _embed(models, pipelines, _readable(loader(dataset, batch, workers), dataset, skip), device)
     finally:
-        for i, model in modules.items():
-            model.train(training[i])
+        for module, mode in training.items():  # each its own: an encoder may keep some of its layers still
+            module.training = mode
     return {name: _columns(embeddings, dataset) for name, embeddings in found.items()}
 
 
@@ -86,7 +86,7 @@ def _embed(models, pipelines, batches, device) -> dict[str, Embeddings]:
             if modality not in pipelines:
                 continue
             index = samples.index[raw.row]
-            (view,) = pipelines[modality](raw, index, 0, 0, preparation=True)
+            view = pipelines[modality].prepare(raw)
             for name, towers in models.items():
                 if modality in towers:
                     _add(parts, name, modality, towers[modality], view, index)
@@ -97,6 +97,7 @@ def _embed(models, pipelines, batches, device) -> dict[str, Embeddings]:
 
 
 def _add(parts: dict, name: str, modality: str, model: nn.Module, view: View, index: Tensor) -> None:
+    view = _in_precision_of(model, view)
     keep = lambda what, value: parts.setdefault((name, modality, what), []).append(value.cpu())  # noqa: E731
     if isinstance(model, Tower):
         encoded = model(view, 0)
@@ -105,6 +106,14 @@ def _add(parts: dict, name: str, modality: str, model: nn.Module, view: View, in
     else:
         keep("h", model.features(view).h.float())
     keep("index", index)
+
+
+def _in_precision_of(model: nn.Module, view: View) -> View:
+    """The view in the precision of the weights; in training, Lightning converts the batch for `64-true` and the like."""
+    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if weight is None or not view.data.is_floating_point():
+        return view
+    return view.replace(data=view.data.to(weight.dtype))
 
 
 def _columns(embeddings: Embeddings, dataset) -> Embeddings:

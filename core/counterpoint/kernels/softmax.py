@@ -108,5 +108,6 @@ def _tiled(a: Tensor, b: Tensor, exclude: Rule | None, only: Rule | None, column
 
 def _mean(queries: Tensor, keys: Tensor, scale: float | Tensor, exclude: Rule | None, only: Rule | None) -> Tensor:
     n, m = queries.shape[-2], keys.shape[-2]
-    seen = identities.counts(n, m, exclude, only, queries.device).clamp(min=1)
-    return (scaled(queries, scale) * identities.sums(keys, exclude, only)).sum(-1) / seen
+    seen = identities.counts(n, m, exclude, only, queries.device)
+    total = (scaled(queries, scale) * identities.sums(keys, exclude, only)).sum(-1)
+    return torch.where(seen > 0, total / seen.clamp(min=1), torch.zeros_like(total))  # a sum of none is rounding alone

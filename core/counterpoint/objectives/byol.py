@@ -23,7 +23,8 @@ class BYOL(Objective):
         loss = mean over unordered pairs of views of L_ab + L_ba   (their sum for two views, as in the paper)
 
     There is no temperature; z enters the predictor without normalisation, prediction and target are normalised. The
-    momentum rises from 0.996 to 1 along a half cosine (section 3.3). The predictor sees each view on its own.
+    momentum rises from 0.996 to 1 along a half cosine (section 3.3). The predictor sees each view on its own; its last
+    linear has no bias, as in the authors' code. That code starts from 0.99 for runs of 100 or 300 epochs.
 
     dim is D, the width of z; hidden as in the ImageNet runs (section 3.3).
     """
@@ -32,7 +33,7 @@ class BYOL(Objective):
 
     def __init__(self, *, dim: Dim, hidden: int = 4096, momentum: float = 0.996, final_momentum: float = 1.0):
         super().__init__()
-        self.predictor = Predictor(dim, hidden)
+        self.predictor = Predictor(dim, hidden, biased=(True, False))
         self.momentum, self.final_momentum = momentum, final_momentum
 
     def needs(self) -> Needs:

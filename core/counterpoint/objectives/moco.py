@@ -17,18 +17,20 @@ class MoCo(Objective):
 
     For N aligned rows q (student) and k (momentum, detached), L2-normalised, and queue rows n_1 ... n_K:
 
-        loss = mean_i -log( exp(q_i . k_i / T) / (exp(q_i . k_i / T) + sum_{m: not of sample i} exp(q_i . n_m / T)) )
+        loss = mean_i -log( exp(q_i . k_i / T) / (exp(q_i . k_i / T) + sum_m exp(q_i . n_m / T)) )
 
-    One direction; the batch's other keys are no negatives; the temperature T divides every logit. Queue rows of the own
-    sample are left out (the authors keep them). With an empty queue the loss is 0.
+    One direction; the batch's other keys are no negatives; the temperature T divides every logit. The queue starts empty
+    and the loss is 0 until it holds a row (the authors start from random rows). Keys are not shuffled between devices.
 
-    symmetric   False: the earlier view is the query, the later one the key. True: also the other way round, averaged
-                (MoCo v3's symmetry; v1 and v2 have one direction)
+    symmetric   False: the earlier view is the query, the later one the key, as in v1 and v2. True: also the other way
+                round, averaged (MoCo v3 adds the two, times 2 T; it has a predictor and no queue)
+    drop_own    True: queue rows of the query's own sample are no negatives. The paper and its code keep them, which
+                hardly matters where the data set is far larger than the queue; set it where it is not
     modalities  one (or None): pairs of its views and one queue, `keys`. Several: pairs across them and a queue for each,
                 `keys_<modality>`; a query looks into the queue of its key's modality. A recipe fills in its own
     queue       capacity of each queue in rows. The keys of a batch enter after its loss: of views that served as key
 
-    Defaults are those of the ImageNet runs (section 4: queue 65536, momentum 0.999, T 0.07).
+    Defaults are those of the ImageNet runs (section 4: queue 65536, momentum 0.999, T 0.07); MoCo v2 has T 0.2.
     """
 
     def __init__(
@@ -38,13 +40,14 @@ class MoCo(Objective):
         queue: int = 65536,
         momentum: float = 0.999,
         symmetric: bool = False,
+        drop_own: bool = False,
         modalities: Modalities = None,
     ):
         super().__init__()
         if temperature <= 0 or queue < 1:
             raise ComponentError(f"objective: temperature and queue are positive; got {temperature} and {queue}")
         self.temperature, self.queue, self.momentum = temperature, queue, momentum
-        self.symmetric = symmetric
+        self.symmetric, self.drop_own = symmetric, drop_own
         self.modalities = modalities if modalities and len(modalities) > 1 else None
 
     def needs(self) -> Needs:
@@ -92,6 +95,6 @@ class MoCo(Objective):
         positive = scale * (pair.q * pair.k).sum(-1)
         if queue is None or not len(queue.z):
             return positive.mean() * 0.0
-        own = (pair_ids(outputs, pair), queue.ids())
+        own = (pair_ids(outputs, pair), queue.ids()) if self.drop_own else None
         negatives = softmax_stats(pair.q, queue.z.detach(), scale, exclude=own).rows
         return contrast(negatives, positive).mean()

@@ -23,7 +23,8 @@ class NTXent(Objective):
 
     The positive is in the denominator, negatives come from the anchor's own view too, the temperature divides every
     logit, nothing is detached. With more than two views the other positives of an anchor are not among its negatives.
-    The default temperature is that of the ImageNet runs (section 5.1, table 5; CIFAR-10 has 0.5, appendix B.9).
+    The authors' code adds the means of the two views, twice this loss (which is the paper's algorithm 1). The default
+    temperature is that of the ImageNet runs (section 5.1, table 5; CIFAR-10 has 0.5, appendix B.9).
     """
 
     denominator: Denominator = "all"

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from counterpoint.batch import Encoded, Outputs
-from counterpoint.errors import suggest
+from counterpoint.errors import ComponentError, suggest
 
 
 @dataclass(frozen=True)
 class Momentum:
     """EMA of the encoders: target = decay * target + (1 - decay) * student after every optimizer step.
 
-    With `final`, decay rises from `decay` to `final` along a half cosine over the run (BYOL, section 3.1).
+    With `final`, decay rises from `decay` to `final` along a half cosine over the run (BYOL, section 3.3).
     """
 
     decay: float
@@ -58,12 +58,15 @@ class Needs:
 
 @dataclass(frozen=True)
 class Offers:
-    """What a recipe and its data give: `views` maps a modality to the roles of its views (negatives included)."""
+    """What a recipe and its data give: `views` maps a modality to the roles of its views (negatives included).
+
+    groups: name -> identities; labels: name -> classes, None for a continuous value
+    """
 
     views: Mapping[str, list[str]]
     data: str
-    groups: Iterable[str] = ()
-    labels: Iterable[str] = ()
+    groups: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, int | None] = field(default_factory=dict)
     features: Iterable[str] = ()
     batch: int | None = None
 
@@ -104,6 +107,16 @@ class Objective(nn.Module):
         return replace(e, z=normalize(z, dim=-1, eps=1e-12) if self.unit else z)
 
     def forward(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
+        if not isinstance(outputs, Outputs):
+            name, got = type(self).__name__, type(outputs).__name__
+            raise ComponentError(
+                f"objective {name}: expected Outputs, got {got}; wrap tensors: counterpoint.outputs(za, zb)"
+            )
+        if outputs.student and not outputs.momentum and self.needs().momentum:
+            raise ComponentError(
+                f"objective {type(self).__name__}: expected `momentum` in the outputs, the views as the momentum encoders "
+                "see them; got none. Outside a run: counterpoint.outputs(za, zb, momentum=[ka, kb])"
+            )
         loss, parts = self.loss(self.prepare(outputs))
         own = (p.sum() * 0.0 for p in self.parameters() if p.requires_grad)
         return sum(own, loss + outputs.zero()), parts
@@ -122,7 +135,7 @@ def check(path: str, needs: Needs, offers: Offers) -> list[str]:
         problems.append(f"{path}: needs {', '.join(sorted(missing))} from the encoders, which return h alone")
     if offers.batch is not None and offers.batch < needs.batch:
         problems.append(
-            f"{path}: a batch of {offers.batch} has no negatives for this objective; "
+            f"{path}: a batch of {offers.batch} has nothing to contrast a sample with; "
             f"the smallest batch that makes sense is loader.batch: {needs.batch}"
         )
     return problems
@@ -161,6 +174,11 @@ def _check_views(path: str, needs: Needs, views: dict[str, list[str]]) -> list[s
 
 def _check_columns(path: str, needs: Needs, offers: Offers) -> list[str]:
     problems = []
+    for name, count in offers.groups.items():
+        if name in needs.groups and count < 2:
+            problems.append(
+                f"{path}: group {name!r} has {count} identity in data {offers.data!r}; a contrast needs two"
+            )
     for kind, wanted, there in (("group", needs.groups, offers.groups), ("label", needs.labels, offers.labels)):
         for name in sorted(wanted - set(there)):
             has = ", ".join(sorted(there)) or "none"

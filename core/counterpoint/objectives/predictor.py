@@ -16,7 +16,8 @@ class TolerantNorm(nn.BatchNorm1d):
 
 
 class Predictor(nn.Sequential):
-    """(n, D) -> (n, D): linear, batch norm, ReLU, linear."""
+    """(n, D) -> (n, D): linear, batch norm, ReLU, linear; `biased`: whether the first and the last linear have a bias."""
 
-    def __init__(self, dim: int, hidden: int, bias: bool = True):
-        super().__init__(nn.Linear(dim, hidden, bias=bias), TolerantNorm(hidden), nn.ReLU(), nn.Linear(hidden, dim))
+    def __init__(self, dim: int, hidden: int, biased: tuple[bool, bool]):
+        first, last = nn.Linear(dim, hidden, bias=biased[0]), nn.Linear(hidden, dim, bias=biased[1])
+        super().__init__(first, TolerantNorm(hidden), nn.ReLU(), last)

@@ -16,7 +16,7 @@ from counterpoint.objectives.rows import across_or_all, pair_ids
 
 
 class SigLIP(Objective):
-    """The sigmoid loss of SigLIP (Zhai et al., 2023, eq. 1 and algorithm 1), the mean over pairs of modalities.
+    """The sigmoid loss of SigLIP (Zhai et al., 2023, section 3.2 and algorithm 1), the mean over pairs of modalities.
 
     For N aligned rows of two modalities, L2-normalised, t = exp(t') and bias b learned:
 

@@ -31,7 +31,7 @@ class SimSiam(Objective):
 
     def __init__(self, *, dim: Dim, hidden: int | None = None):
         super().__init__()
-        self.predictor = Predictor(dim, hidden or max(dim // 4, 1), bias=False)
+        self.predictor = Predictor(dim, hidden or max(dim // 4, 1), biased=(False, True))
 
     def needs(self) -> Needs:
         return Needs(pairs="all", batch=2)

@@ -26,7 +26,7 @@ class SupCon(Objective):
     base_temperature  not None: the loss is multiplied by temperature / base_temperature, as the authors' code does
                       (with 0.07); the paper's eq. 2 has no such factor
 
-    The default temperature is that of the paper's ImageNet runs (section 4.4).
+    The default temperature is that of the paper's ImageNet runs (section 4, training details).
     """
 
     def __init__(

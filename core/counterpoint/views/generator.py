@@ -9,11 +9,10 @@ from counterpoint.randomness import Draw
 class ViewGenerator(nn.Module):
     """A step of a view pipeline: batched, on the device, with random numbers of its own for every sample.
 
-    `forward(view, draw)` returns a View or a list of Views and leaves its input as it was. A step whose class says
-    `preparation = True` (a spectrogram, a resampling) also runs when the encoder is evaluated; augmentations do not.
+    `forward(view, draw)` returns a View or a list of Views and leaves its input as it was. `prepare(view)` is what an
+    evaluation sees instead, once for every sample and without chance: the View as it is for an augmentation, the
+    spectrogram for a spectrogram.
     """
-
-    preparation = False
 
     def layout(self, roles: list[str]) -> list[str]:
         """Roles of the Views that come out when Views with these roles go in, known without running."""
@@ -21,6 +20,9 @@ class ViewGenerator(nn.Module):
 
     def forward(self, view: View, draw: Draw) -> View | list[View]:
         raise TypeError(f"{type(self).__name__} must define forward(view, draw)")
+
+    def prepare(self, view: View) -> View:
+        return view
 
 
 class Augmentation(ViewGenerator):

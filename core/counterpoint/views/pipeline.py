@@ -29,22 +29,23 @@ class Pipeline(nn.Module):
             roles = step.layout(roles)
         return roles
 
-    def forward(self, raw: View, index: Tensor, seed: int, step: int, preparation: bool = False) -> list[View]:
-        """The views of `raw` (n rows), whose samples are number `index` (n,) of the data set.
-
-        With `preparation`, the one view that an evaluation sees: augmentations are left out.
-        """
+    def forward(self, raw: View, index: Tensor, seed: int, step: int) -> list[View]:
+        """The views of `raw` (n rows), whose samples are number `index` (n,) of the data set."""
         ids = index if "part" not in raw.meta else splitmix64(index) ^ raw.meta["part"]
         views = [raw]
         for place, generator in enumerate(self.steps):
-            if preparation and not generator.preparation:
-                continue
             made = []
             for number, view in enumerate(views):
                 draw = Draw(key(seed, "view", step, self.modality, place, number), ids)
                 made += self._run(place, generator, view, draw)
             views = made
         return views
+
+    def prepare(self, raw: View) -> View:
+        """The one view of `raw` that an evaluation sees: augmentations are left out."""
+        for generator in self.steps:
+            raw = generator.prepare(raw)
+        return raw
 
     def _run(self, place: int, generator: ViewGenerator, view: View, draw: Draw) -> list[View]:
         result = generator(view, draw)

@@ -30,7 +30,7 @@ class ResNet1d(nn.Module):
     apart, which "batch" does not; the stem's kernel is twice as wide. H = width * 2 ** (stages - 1), twice that when
     two pools stand side by side. mean, std: of each channel in the training data, when the data says them: the encoder
     takes data in its own unit, standardises it, and clips it at 6 standard deviations.
-    Raises ComponentError for an even kernel. Source: He et al., "Deep residual learning", CVPR 2016, section 3.3; the
+    Raises ComponentError for an even kernel, and for a width or blocks under 1. Source: He et al., "Deep residual learning", CVPR 2016, section 3.3; the
     wide kernels of ECG networks from Hannun et al., Nature Medicine 25 (2019), methods.
     """
 
@@ -47,6 +47,8 @@ class ResNet1d(nn.Module):
         std: Std = None,
     ):
         super().__init__()
+        if width < 1 or not blocks or min(blocks) < 1:
+            raise ComponentError(f"encoder 'ecg.resnet1d': expected a width and blocks of 1 or more; got {width}, {blocks}")
         if kernel % 2 == 0:
             raise ComponentError(f"encoder 'ecg.resnet1d': kernel must be odd; got {kernel}")
         self.register_buffer("mean", None if mean is None else torch.tensor(mean)[:, None])  # (C, 1)

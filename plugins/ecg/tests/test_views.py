@@ -375,3 +375,13 @@ def test_noise_of_an_absolute_deviation():
     assert 0.45 < deviation.min() < 0.7 and 1.7 < deviation.max() < 2.1
     with pytest.raises(ComponentError, match="snr_db or sigma, not both"):
         Noise(snr_db=20, sigma=0.1)
+
+
+def test_an_evaluation_sees_the_whole_series_or_its_central_window():
+    data = torch.arange(100.0).expand(2, 1, 100)
+    assert torch.equal(Crop(samples=20).prepare(view_of(data)).data, data)
+    centre = Crop(samples=20, evaluate="center").prepare(view_of(data))
+    assert centre.mask is None and torch.equal(centre.data, data[..., 40:60])
+    mask = torch.arange(100) < torch.tensor([[60], [10]])
+    padded = Crop(samples=20, evaluate="center").prepare(view_of(data, mask))
+    assert padded.data[0, 0, 0] == 20 and padded.mask[0].all() and padded.mask[1].sum() == 10

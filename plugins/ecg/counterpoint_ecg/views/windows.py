@@ -5,6 +5,8 @@ Dimensions: n rows, C channels (leads), L samples in time, W samples of a window
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -23,7 +25,8 @@ class Crop(ViewGenerator):
     Give its size once: `seconds` (needs `rate`), `samples`, or `fraction` of the series. A series of varying length that
     is shorter than the window is kept whole and padded. stretch: time runs up to this fraction faster or slower in each
     window (linear interpolation), so that it spans W * (1 - stretch) to W * (1 + stretch) samples. meta["window"] int64
-    (n, 2): first sample and the one after the last, in the series as it came.
+    (n, 2): first sample and the one after the last, in the series as it came. evaluate: what an evaluation embeds, the
+    whole series, or its central window for an encoder that takes one length only.
     Raises ComponentError for a size that is missing, doubled, not positive, or longer than every series.
     Source: Um et al., ICMI 2017, section 3 (cropping); as a contrastive view, Kiyasseh et al., "CLOCS", ICML 2021.
     """
@@ -35,6 +38,7 @@ class Crop(ViewGenerator):
         samples: int | None = None,
         fraction: float | None = None,
         stretch: float = 0.0,
+        evaluate: Literal["whole", "center"] = "whole",
         rate: MaybeRate = None,
         length: Length = None,
     ):
@@ -42,7 +46,7 @@ class Crop(ViewGenerator):
         if not 0.0 <= stretch < 1.0:
             raise ComponentError(f"view 'ecg.crop': stretch must be in [0, 1); got {stretch}")
         self.extent = Extent("ecg.crop", rate, seconds=seconds, samples=samples, fraction=fraction)
-        self.length, self.stretch = length, stretch
+        self.length, self.stretch, self.evaluate = length, stretch, evaluate
         if length is not None:
             self._check(self.extent.samples(length), length)
 
@@ -64,6 +68,15 @@ class Crop(ViewGenerator):
         mask = None if mask is None else mask.gather(1, index)
         meta = {**view.meta, "window": torch.stack([start, start + window], dim=1)}
         return view.replace(data=take(data, index), mask=mask, meta=meta)
+
+    def prepare(self, view: View) -> View:
+        if self.evaluate == "whole":
+            return view
+        window = self._window(view)
+        data, mask = _at_least(view.data, view.mask, window)
+        start = (lengths(data, mask) - window).clamp(min=0) // 2
+        index = start[:, None] + torch.arange(window, device=data.device)
+        return view.replace(data=take(data, index), mask=None if mask is None else mask.gather(1, index))
 
     def _stretched(self, view: View, window: int, draw: Draw) -> View:
         """As `forward`, each window read at a pace of its own."""
