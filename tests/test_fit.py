@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from counterpoint.errors import RecipeError, RunError
-from counterpoint.fit import _check_data, _length, is_first_rank
+from counterpoint.extent import is_first_rank, length_of
+from counterpoint.fit import _check_data
 from counterpoint.recipe import TrainerOptions
 from counterpoint.run import Run
 
@@ -342,12 +343,12 @@ def test_the_length_of_a_run(accumulate, options):
             if steps == options.get("max_steps"):
                 break
         epoch += 1
-    assert _length(recipe_of(accumulate_grad_batches=accumulate, **options), 5) == (batches, steps)
+    assert length_of(recipe_of(accumulate_grad_batches=accumulate, **options), 5) == (batches, steps)
 
 
 def test_a_run_without_end_is_refused():
     with pytest.raises(RecipeError, match=r"trainer\.max_epochs: -1 is a run without end"):
-        _length(recipe_of(max_epochs=-1), 5)
+        length_of(recipe_of(max_epochs=-1), 5)
 
 
 @pytest.mark.parametrize(

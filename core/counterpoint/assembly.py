@@ -110,7 +110,8 @@ def assemble(recipe: Recipe) -> Assembly:
     """
     problems = _Problems()
     _check_device(recipe, problems)
-    _check_optimizer(recipe, problems)
+    for call in (recipe.optimizer, recipe.schedule):
+        problems.attempt(call.build)
     dataset = problems.attempt(lambda: build_dataset(recipe))
     if dataset is None:
         problems.stop()
@@ -135,16 +136,6 @@ def assemble(recipe: Recipe) -> Assembly:
     return Assembly(recipe, dataset, given, towers, pipelines, objectives, momentum)
 
 
-def _check_optimizer(recipe: Recipe, problems: _Problems) -> None:
-    make = problems.attempt(recipe.optimizer.build)
-    problems.attempt(recipe.schedule.build)
-    if make is not None:
-        try:
-            make([{"params": [nn.Parameter(torch.zeros(1))]}])
-        except ValueError as error:
-            problems.found.append(f"{recipe.where('optimizer')}: {error}")
-
-
 def _check_device(recipe: Recipe, problems: _Problems) -> None:
     accelerator, devices = recipe.trainer.accelerator, recipe.trainer.devices
     if accelerator == "mps" and not torch.backends.mps.is_available():
@@ -152,7 +143,9 @@ def _check_device(recipe: Recipe, problems: _Problems) -> None:
     if isinstance(devices, int) and devices < 1 and devices != -1:
         problems.found.append(f"{recipe.where('trainer.devices')}: expected 1 or more, or -1 for all; got {devices}")
     if accelerator == "cpu" and isinstance(devices, list):
-        problems.found.append(f"{recipe.where('trainer.devices')}: a list names GPUs; on a CPU give a number of processes")
+        problems.found.append(
+            f"{recipe.where('trainer.devices')}: a list names GPUs; on a CPU give a number of processes"
+        )
     if accelerator in ("gpu", "cuda"):
         have = torch.cuda.device_count()
         wanted = (

@@ -35,7 +35,7 @@ class Stopped(Exception):
     def __init__(self, number: int, step: int):
         from signal import Signals
 
-        self.signal, self.step = Signals(number), step
+        self.signal, self.step, self.run = Signals(number), step, None  # the run folder, once it is known
         super().__init__(f"stopped by {self.signal.name} at step {step}")
 
 

@@ -70,7 +70,7 @@ class Loop(LightningModule):
         self.layouts = {modality: pipeline.layout() for modality, pipeline in self.pipelines.items()}
         self.meter = Meter()
         self._entering: list[tuple[Queue, Queued]] = []
-        self._last_loss: Tensor | None = None
+        self.last_loss: Tensor | None = None
         self.last_outputs: Outputs | None = None  # of the last batch, for callbacks; without gradients
 
     def _queues_of(self, objective: Objective) -> nn.ModuleDict:
@@ -87,7 +87,7 @@ class Loop(LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             total, parts = self.contrast(outputs)
         self.meter.add({"loss": total.detach(), **parts}, len(outputs.batch))
-        self._last_loss = total.detach()
+        self.last_loss = total.detach()
         kept = replace(outputs.batch, inputs={})  # the raw input of a batch is not held while the next one is encoded
         self.last_outputs = replace(outputs, student=[_detached(e) for e in outputs.student], momentum=[], batch=kept)
         return total
@@ -150,7 +150,7 @@ class Loop(LightningModule):
 
     def check_finite(self) -> None:
         """Stop on a loss that was not finite; looked at one step later, when no device has to wait for it."""
-        if self._last_loss is not None and not torch.isfinite(self._last_loss):
+        if self.last_loss is not None and not torch.isfinite(self.last_loss):
             raise TrainingError(
                 f"the loss is not finite at step {self.trainer.global_step}: lower optimizer.lr, or set "
                 "trainer.gradient_clip_val: 1.0; the checkpoints before this step are intact"

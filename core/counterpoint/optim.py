@@ -15,6 +15,7 @@ def adamw(
     *, lr: float = 1e-3, weight_decay: float = 0.01, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
 ) -> MakeOptimizer:
     """AdamW (Loshchilov and Hutter, 2019)."""
+    _not_negative(lr=lr, weight_decay=weight_decay)
     return lambda groups: torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)
 
 
@@ -22,6 +23,7 @@ def adam(
     *, lr: float = 1e-3, weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
 ) -> MakeOptimizer:
     """Adam (Kingma and Ba, 2015), weight decay as an L2 term."""
+    _not_negative(lr=lr, weight_decay=weight_decay)
     return lambda groups: torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)
 
 
@@ -29,9 +31,16 @@ def sgd(
     *, lr: float = 0.03, momentum: float = 0.9, weight_decay: float = 1e-4, nesterov: bool = False
 ) -> MakeOptimizer:
     """Stochastic gradient descent with momentum."""
+    _not_negative(lr=lr, momentum=momentum, weight_decay=weight_decay)
     return lambda groups: torch.optim.SGD(
         groups, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
     )
+
+
+def _not_negative(**values: float) -> None:
+    for name, value in values.items():
+        if not value >= 0:
+            raise ValueError(f"{name} is 0 or more; got {value}")
 
 
 def cosine(*, warmup: float = 0.05, final: float = 0.0) -> Factor:

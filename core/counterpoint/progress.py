@@ -51,7 +51,6 @@ class Progress(Callback):
         self.live = ""
         self._bar = None
         self._waited = self._drawn = 0.0
-        self._loss = float("nan")
 
     def on_train_start(self, trainer: Trainer, module) -> None:
         self._started = self._left = time.perf_counter()
@@ -68,7 +67,7 @@ class Progress(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module, outputs, batch, batch_idx: int) -> None:
         step = trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        if step % self.every == 0 or step == self.batches:
+        if step % self.every == 0 or step in (1, self.batches):
             self._log(trainer, module, step)
         self._left = time.perf_counter()
         if self._bar is not None and self._left - self._drawn > self.REFRESH:
@@ -76,7 +75,6 @@ class Progress(Callback):
 
     def _log(self, trainer: Trainer, module, step: int) -> None:
         values = module.meter.recent()
-        self._loss = values["loss"]
         self.record(trainer, values | {"lr": trainer.optimizers[0].param_groups[0]["lr"]}, step)
 
     def record(self, trainer: Trainer, values: dict[str, float], step: int) -> None:
@@ -88,9 +86,10 @@ class Progress(Callback):
     def _draw(self, trainer: Trainer, module, step: int) -> None:
         self._drawn = self._left
         spent = self._left - self._started
-        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
-        text = f"epoch {trainer.current_epoch + 1}/{epochs} {module.meter.samples / spent:.0f} samples/s"
-        text += f" data {self._waited / spent:.0%} loss {self._loss:.3f}{self.live}"
+        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+        epoch = min(trainer.current_epoch + 1, epochs or trainer.current_epoch + 1)
+        text = f"epoch {epoch}/{epochs or '?'} {module.meter.samples / spent:.0f} samples/s"
+        text += f" data {self._waited / spent:.0%} loss {float(module.last_loss):.3f}{self.live}"
         self._bar.update(self._task, completed=step, text=text)
 
     def _close(self) -> None:
@@ -112,12 +111,10 @@ def _bar():
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
-    columns = [
-        "[bold]{task.description}",
-        BarColumn(20),
-        "step",
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[text]}"),
-    ]
-    return Bar(*columns, TimeRemainingColumn(), TextColumn("left"), console=Console(stderr=True), refresh_per_second=4)
+    console = Console(stderr=True)
+    whole = {"table_column": Column(no_wrap=True)}
+    columns = [TextColumn("[bold]{task.description}", **whole), *([BarColumn(20)] if console.width >= 110 else [])]
+    columns += [TextColumn("step"), MofNCompleteColumn(**whole), TextColumn("{task.fields[text]}", **whole)]
+    return Bar(*columns, TimeRemainingColumn(), TextColumn("left"), console=console, refresh_per_second=4)

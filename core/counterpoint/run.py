@@ -16,6 +16,7 @@ import csv
 import json
 import os
 import re
+import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,11 +89,36 @@ class Run:
             raise RunError(f"{self.folder}: another process is training in this run") from None
         return self
 
+    def _is_locked(self) -> bool:
+        """Whether another process holds the folder."""
+        import fcntl
+
+        try:
+            with (self.folder / ".lock").open("a") as file:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def write(self, name: str, text: str) -> None:
         """Write a small file so that a reader sees the old one or the new one, never a part."""
         part = self.folder / f".{name}.part"
         part.write_text(text, encoding="utf-8")
         os.replace(part, self.folder / name)
+
+    def discard(self) -> None:
+        """Take the folder away."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def state(self) -> str:
+        """done, trained, stopped, failed, training while a process holds the folder, or interrupted, or damaged."""
+        try:
+            state = str(self.facts().get("state", "?"))
+        except RunError:
+            return "damaged"
+        return "interrupted" if state == "training" and not self._is_locked() else state
 
     def note(self, **facts) -> None:
         """Add facts to run.json."""

@@ -10,7 +10,7 @@ from counterpoint.assembly import build_dataset, build_pipeline, build_tower, gi
 from counterpoint.evaluate import table
 from counterpoint.evaluate.embed import Bare, Raw, embed
 from counterpoint.export import load_towers
-from counterpoint.fit import workers_of
+from counterpoint.extent import workers_of
 from counterpoint.recipe import Recipe
 from counterpoint.run import Run, now
 from counterpoint.summary import closing
@@ -20,7 +20,7 @@ def finish(run: Run, recipe: Recipe) -> str:
     """Score a trained run, write scores.json and summary.md, and return what the user is told."""
     records = evaluate(run, recipe)
     run.write("scores.json", json.dumps(records, indent=2) + "\n")
-    run.note(state="done", finished=now())
+    run.note(state="done", finished=run.facts().get("finished") or now())
     text = closing(run, recipe, records)
     run.write("summary.md", f"# {run.name}\n\n```\n{text}\n```\n")
     return text

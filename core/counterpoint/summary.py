@@ -20,7 +20,7 @@ def _loading(run: Run, recipe: Recipe) -> str:
     modality = next(iter(recipe.encoders))
     several = f", modality={modality!r}" if len(recipe.encoders) > 1 else ""
     facts = run.facts()
-    shape = [str(facts.get("given", {}).get(modality, {}).get(name) or name) for name in ("channels", "length")]
+    shape = [str(size) for size in facts.get("shapes", {}).get(modality, ["..."])]
     return "\n".join(
         [
             f"run: {run.folder} ({_seconds(facts)} s)",

@@ -6,22 +6,26 @@ from itertools import islice
 
 import torch
 
-from counterpoint.assembly import Assembly
+from counterpoint.assembly import Assembly, build_dataset
 from counterpoint.batch import Batch, View
 from counterpoint.data.collate import collate
 from counterpoint.errors import CounterpointError, DataError, RecipeError
 from counterpoint.recipe import Recipe
 
 LOOKED_AT = 64  # samples searched for one that has a modality
+READ = 256  # samples of the test split that are read before a run
 
 
 def try_out(assembly: Assembly) -> dict[str, list[int]]:
     """The shape of one prepared row of every modality, as the trained encoder will want it.
 
+    The first samples of the split that scores are taken on are read too: a damaged one would end the run at its end.
+
     Raises RecipeError with every modality whose samples do not fit its views or its encoder, and DataError for a sample
     that cannot be read, unless the recipe skips those.
     """
     batches = _samples(assembly)
+    _read_test(assembly.recipe)
     shapes, problems = {}, []
     for modality, batch in batches.items():
         try:
@@ -51,6 +55,17 @@ def _samples(assembly: Assembly) -> dict[str, Batch]:
     return found
 
 
+def _read_test(recipe: Recipe) -> None:
+    if not recipe.evaluate or recipe.loader.on_bad == "skip":
+        return
+    test = build_dataset(recipe, split="test")
+    for index in islice(range(len(test)), READ):
+        try:
+            test[index]
+        except DataError as error:
+            raise DataError(f"split 'test': {error}; mend it, or leave such samples out: loader.on_bad=skip") from error
+
+
 @torch.no_grad()
 def _try_modality(assembly: Assembly, modality: str, batch: Batch) -> list[int]:
     recipe, raw = assembly.recipe, batch.inputs[modality]
@@ -65,7 +80,9 @@ def _try_modality(assembly: Assembly, modality: str, batch: Batch) -> list[int]:
             with _naming(recipe, f"encoders.{modality}", f"a view of {modality!r}", view):
                 tower(view, 0)
         if recipe.evaluate:
-            with _naming(recipe, f"encoders.{modality}", f"a sample of {modality!r} as an evaluation sees it", prepared):
+            with _naming(
+                recipe, f"encoders.{modality}", f"a sample of {modality!r} as an evaluation sees it", prepared
+            ):
                 tower.features(prepared)
     finally:
         for module, mode in training.items():
@@ -88,4 +105,6 @@ class _naming:
             reason = str(error) if isinstance(error, CounterpointError) else f"{kind.__name__}: {error}"
             shape = tuple(self.view.data.shape)
             lines = " ".join(reason.split())[:300]
-            raise RecipeError([f"{self.recipe.where(self.path)}: cannot take {self.what}, {dtype} {shape}: {lines}"]) from error
+            raise RecipeError(
+                [f"{self.recipe.where(self.path)}: cannot take {self.what}, {dtype} {shape}: {lines}"]
+            ) from error

@@ -43,27 +43,32 @@ def _resume(args: argparse.Namespace) -> int:
 
     overrides = [text for text in [args.recipe, *args.overrides] if text]
     opened = Run.open(args.resume, Path(args.runs))
-    recipe = resume(opened, overrides, args.allow_changes)
-    if opened.facts().get("state") == "done":
-        say(f"{opened.folder} is done; to train longer: counterpoint fit {opened.recipe} trainer.max_epochs=...")
+    if opened.state() == "done" and opened.weights.is_file():
+        say(
+            f"{opened.folder} is done; a longer run is a new one: counterpoint fit {opened.recipe} trainer.max_epochs=..."
+        )
         return 0
-    return _train(recipe, Path(args.runs), opened)
+    return _train(resume(opened, overrides, args.allow_changes), Path(args.runs), opened)
 
 
 def _train(recipe, root: Path, opened) -> int:
     from counterpoint.errors import Stopped
-    from counterpoint.fit import fit, is_first_rank, say
-    from counterpoint.run import all_runs
+    from counterpoint.extent import is_first_rank
+    from counterpoint.fit import fit, say
 
     try:
         done = fit(recipe, root=root, run=opened)
     except Stopped as stop:
-        folder = opened.folder if opened else all_runs(root)[-1].folder
-        say(f"{stop}; continue with: counterpoint fit --resume {folder}")
+        say(f"{stop}; continue with: counterpoint fit --resume {stop.run or 'latest'}")
         return 128 + stop.signal
     if is_first_rank():
         from counterpoint.scoring import finish
 
-        print(finish(done, recipe))
+        try:
+            print(finish(done, recipe))
+        except CounterpointError as error:
+            raise CounterpointError(
+                f"{error}\nthe encoder is trained and kept; score it with: counterpoint evaluate {done.folder}"
+            ) from error
     sys.stdout.flush()
     return 0

@@ -26,13 +26,12 @@ def _ls(args: argparse.Namespace, found: list) -> int:
         return 0
     rows = [["run", "state", "created", "recipe", "first score"]]
     for one in found:
-        try:
-            facts, scores = one.facts(), one.scores()
-        except RunError:
+        if one.state() == "damaged":
             rows.append([one.name, "damaged", "", "", ""])
             continue
+        facts, scores = one.facts(), _scores(one)
         first = f"{_name(scores[0])} {scores[0]['value']:.3f}" if scores else ""
-        rows.append([one.name, facts.get("state", "?"), facts.get("created", "")[:16], facts.get("recipe", ""), first])
+        rows.append([one.name, one.state(), facts.get("created", "")[:16], facts.get("recipe", ""), first])
     print(columns(rows))
     return 0
 
@@ -71,11 +70,11 @@ def _show(args: argparse.Namespace, found: list) -> int:
     one = Run.open(args.what or "latest", Path(args.runs))
     summary = one.folder / "summary.md"
     facts = one.facts()
-    print(
-        f"{one.folder}: {facts.get('state', '?')}, from {facts.get('recipe', '?')}, created {facts.get('created', '?')}"
-    )
+    print(f"{one.folder}: {one.state()}, from {facts.get('recipe', '?')}, created {facts.get('created', '?')}")
     print("versions: " + ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items()))
-    if facts.get("state") == "training":
+    if "error" in facts:
+        print(f"it failed: {facts['error']}")
+    if one.state() in ("interrupted", "stopped", "failed"):
         print(f"not finished; continue with: counterpoint fit --resume {one.folder}")
     if summary.is_file():
         print(summary.read_text(encoding="utf-8").replace("```", ""))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from counterpoint.errors import ComponentError, DataError, suggest
-from counterpoint.randomness import key
+from counterpoint.randomness import key, seed_host
 
 
 @dataclass(frozen=True)
@@ -108,16 +108,8 @@ class Seeded(torch.utils.data.Dataset):
 
     def __getitem__(self, place: tuple[int, int]):
         epoch, index = place
-        _seed_host(key(self.seed, "read", epoch, index))
+        seed_host(key(self.seed, "read", epoch, index))
         try:
             return index, self.dataset[index]
         except DataError as error:
             return index, error
-
-
-def _seed_host(value: int) -> None:
-    import random
-
-    random.seed(value)
-    np.random.seed(value & 0xFFFFFFFF)
-    torch.default_generator.manual_seed(value)

@@ -48,7 +48,9 @@ class ResNet1d(nn.Module):
     ):
         super().__init__()
         if width < 1 or not blocks or min(blocks) < 1:
-            raise ComponentError(f"encoder 'ecg.resnet1d': expected a width and blocks of 1 or more; got {width}, {blocks}")
+            raise ComponentError(
+                f"encoder 'ecg.resnet1d': expected a width and blocks of 1 or more; got {width}, {blocks}"
+            )
         if kernel % 2 == 0:
             raise ComponentError(f"encoder 'ecg.resnet1d': kernel must be odd; got {kernel}")
         self.register_buffer("mean", None if mean is None else torch.tensor(mean)[:, None])  # (C, 1)

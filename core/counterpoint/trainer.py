@@ -1,0 +1,90 @@
+"""The Lightning Trainer of a run: its callbacks, loggers and strategy."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+
+from lightning.pytorch import Trainer, loggers
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from counterpoint.assembly import Assembly
+from counterpoint.checkpoints import AtomicCheckpointIO, Checkpoints
+from counterpoint.errors import RecipeError, suggest
+from counterpoint.evaluate.knn import KNN
+from counterpoint.extent import epochs_of, is_first_rank, skipped_of, world_of
+from counterpoint.loop import Loop
+from counterpoint.monitor import Geometry, LiveKNN, SkippedSamples
+from counterpoint.progress import MetricsLogger, Progress
+from counterpoint.recipe import Recipe
+from counterpoint.run import MetricsFile, Run
+
+LOGGERS = {"tensorboard": "TensorBoardLogger", "wandb": "WandbLogger", "mlflow": "MLFlowLogger", "comet": "CometLogger",
+           "neptune": "NeptuneLogger", "csv": "CSVLogger"}  # fmt: skip
+
+
+def build_trainer(
+    assembly: Assembly, run: Run, stage: str | None, loop: Loop, per_epoch: int, before: int, say: Callable[[str], None]
+) -> Trainer:
+    """The trainer of one stage, `before` batches into the run; RecipeError for options that Lightning refuses."""
+    recipe = assembly.recipe
+    _quiet()
+    options = asdict(recipe.trainer) | {"max_epochs": epochs_of(recipe)}
+    progress = Progress(loop.training_plan.batches, options.pop("log_every_n_steps"), stage, before)
+    skipped = SkippedSamples(skipped_of(recipe, assembly.dataset), run.folder / "skipped.txt", say)
+    epochs = math.ceil(loop.training_plan.batches / per_epoch)
+    own = [progress, Geometry(progress), skipped, *_live_knn(assembly, progress, epochs)]
+    callbacks = [*own, *(call.build() for call in recipe.callbacks)]
+    try:
+        return Trainer(
+            **options | {"strategy": _strategy(recipe)},
+            callbacks=[*callbacks, Checkpoints(run.checkpoints(stage or "train"))],
+            logger=_loggers(recipe, run),
+            plugins=[AtomicCheckpointIO()],
+            use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
+            enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+            default_root_dir=str(run.folder), num_sanity_val_steps=0,
+        )  # fmt: skip
+    except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
+        raise RecipeError([f"{recipe.where('trainer')}: {' '.join(str(error).split())}"]) from error
+
+
+def _strategy(recipe: Recipe) -> str | DDPStrategy:
+    """DDP without broadcasting buffers at every step: queues and per-sample state are equal on all ranks already."""
+    unused = recipe.trainer.strategy == "ddp_find_unused_parameters_true"
+    if (unused or recipe.trainer.strategy in ("auto", "ddp")) and world_of(recipe) > 1:
+        return DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)
+    return recipe.trainer.strategy
+
+
+def _loggers(recipe: Recipe, run: Run) -> list:
+    found = [MetricsLogger(MetricsFile(run.folder / "metrics.csv"))]
+    for name in recipe.loggers if is_first_rank() else []:
+        made = getattr(loggers, LOGGERS.get(name, name), None)
+        if made is None:
+            raise RecipeError([f"{recipe.where('loggers')}: unknown logger {name!r}{suggest(name, LOGGERS)}"])
+        here = {"save_dir": str(run.folder), "name": "", "version": name} if name in ("tensorboard", "csv") else {}
+        try:
+            found.append(made(**here))
+        except ImportError as error:
+            raise RecipeError([f"{recipe.where('loggers')}: {name}: {error}"]) from error
+    return found
+
+
+def _live_knn(assembly: Assembly, progress: Progress, epochs: int) -> list[LiveKNN]:
+    """A live score when the recipe asks for kNN at the end."""
+    found = [knn for call in assembly.recipe.evaluate if isinstance(knn := call.build(), KNN)]
+    return [LiveKNN(progress, knn, assembly.dataset, assembly.pipelines, epochs) for knn in found[:1]]
+
+
+def _quiet() -> None:
+    """Lightning's advice is for its own users; what matters here is said by this project."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.filterwarnings("ignore", module="torch.utils.data.*")
