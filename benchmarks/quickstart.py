@@ -62,6 +62,8 @@ def main(pack: str = "ecg", seeds: str = "0,1,2") -> None:
     record = {"recipe": f"{pack}/quickstart", "date": datetime.now(UTC).date().isoformat(), "machine": machine(), "versions": versions, "runs": runs}  # fmt: skip
     (RESULTS / f"quickstart-{pack}.json").write_text(json.dumps(record, indent=1) + "\n")
     print(table(record))
+    if pack == "ecg":
+        _write_readme(record)
 
 
 def table(record: dict) -> str:
@@ -76,6 +78,36 @@ def table(record: dict) -> str:
         lines.append(f"{evaluator + ': ' + metric:34}{representation:20}{mean(values):7.3f}  {each}")
     spent = [one["wall_seconds"] for one in record["runs"]]
     return "\n".join([*lines, f"seconds a run, scores included: {', '.join(map(str, spent))}"])
+
+
+def _write_readme(record: dict) -> None:
+    """The README's table, between its two markers."""
+    path = Path(__file__).parents[1] / "README.md"
+    before, begin, rest = path.read_text(encoding="utf-8").partition("<!-- benchmark: quickstart -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    path.write_text(before + begin + markdown(record) + end + after, encoding="utf-8")
+
+
+def markdown(record: dict) -> str:
+    """Mean and seeds of every representation, seed 0's interval, and what it was run on."""
+    rows: dict[str, list[dict]] = {}
+    for one in record["runs"]:
+        for score in one["scores"]:
+            rows.setdefault(score["representation"], []).append(score)
+    lines = ["| 1-nearest neighbour by animal | mean | seeds 0, 1, 2 | 95 % interval, seed 0 |", "|---|---|---|---|"]
+    for name, scores in rows.items():
+        values = [score["value"] for score in scores]
+        each = ", ".join(f"{value:.3f}" for value in values)
+        lines.append(f"| {name} | {mean(values):.3f} | {each} | {scores[0]['low']:.3f} to {scores[0]['high']:.3f} |")
+    runs, facts = record["runs"], record["machine"]
+    spent = "/".join(f"{one['wall_seconds']:.0f}" for one in runs)
+    peak = max(one["peak_memory_mib"] for one in runs)
+    where = facts["gpu"] or f"{facts['cores']} {facts['processor']} cores, no GPU"
+    lines += [
+        "",
+        f"{spent} seconds a run with its scores, {peak} MiB at most, on {where}; torch {record['versions']['torch']}.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

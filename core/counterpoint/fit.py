@@ -33,6 +33,10 @@ def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None) -> Run:
     that fails before its first checkpoint leaves no folder behind.
     """
     first = assemble(recipe.stage_recipes()[0][1])
+    if recipe.loader.batch > len(first.dataset):
+        say(
+            f"note: loader.batch is {recipe.loader.batch}, and there are {len(first.dataset)} samples: that is the batch"
+        )
     shapes = try_out(first)
     resumed = run is not None
     run = (run or _create(recipe, root)).lock() if is_first_rank() else run or Run(root / "other-rank")
@@ -136,6 +140,8 @@ def _train(assembly: Assembly, run: Run, stage: str | None, before: int) -> int:
     recipe, plan, loop = _loop(assembly)
     folder = run.checkpoints(stage or "train")
     resume = newest(folder, say) if folder.is_dir() else None
+    if resume is None and any(folder.glob("*.ckpt")):
+        say("no good checkpoint is left: starting again from the first step")
     trainer = build_trainer(assembly, run, stage, loop, len(plan), before, say)
     progress = trainer.fit_loop.epoch_loop.batch_progress
     plan.position, plan.world, plan.rank = lambda: progress.total.ready, trainer.world_size, trainer.global_rank

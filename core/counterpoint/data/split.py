@@ -16,12 +16,14 @@ def hold_out(identities: Sequence, fraction: float) -> np.ndarray:
     """bool (N,), true = test: about `fraction` of the different identities, chosen by a hash of each.
 
     An identity is in one split whatever the order of the rows, and stays in it when rows are added. Neither split is
-    empty when there are two identities or more and `fraction` is in (0, 1).
+    empty when there are two identities or more and `fraction` is in (0, 1); a single one is never held out.
     """
     places = {identity: key("holdout", str(identity)) / 2**63 for identity in set(identities)}
     ranked = sorted(places, key=lambda identity: (places[identity], str(identity)))
     test = {identity for identity in ranked if places[identity] < fraction}
-    if 0.0 < fraction < 1.0 and len(ranked) > 1:
+    if len(ranked) < 2:
+        test = set()  # the only identity is trained on
+    elif 0.0 < fraction < 1.0:
         test = (test or {ranked[0]}) - (set() if len(test) < len(ranked) else {ranked[-1]})
     return np.array([identity in test for identity in identities], dtype=bool)
 
