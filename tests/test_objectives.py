@@ -566,3 +566,9 @@ def test_larger_batches_take_the_tiles_and_keep_the_value():
         torch.nn.functional.cross_entropy(logits, target) + torch.nn.functional.cross_entropy(logits.T, target)
     ) / 2
     torch.testing.assert_close(loss, plain, rtol=1e-6, atol=0)
+
+
+def test_every_registered_objective_has_its_plain_loops():
+    from counterpoint.builtin import TABLES
+
+    assert set(TABLES["objective"]) == {name.partition(" ")[0].rstrip(",") for name in CASES}

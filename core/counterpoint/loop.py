@@ -198,7 +198,7 @@ class Loop(LightningModule):
             # and a wrong gradient.
             rows = slice(start, start + size)
             some = raw if size >= len(raw) else raw[rows]  # all of them share their rows: momentum with student
-            arguments = (tower, some, index[rows], step, chunk, first)
+            arguments = (tower, some, index[rows], step, chunk, first, "student" if recompute else "momentum")
             if recompute and len(raw) > size:
                 contexts = partial(_recomputing, tower)
                 made = checkpoint(
@@ -209,7 +209,9 @@ class Loop(LightningModule):
             parts.append(made)
         return parts[0] if len(parts) == 1 else _cat(parts)
 
-    def make(self, tower: Tower, raw: View, index: Tensor, step: int, chunk: int, first: int) -> list[Encoded]:
+    def make(
+        self, tower: Tower, raw: View, index: Tensor, step: int, chunk: int, first: int, branch: str = "student"
+    ) -> list[Encoded]:
         """Views, encoder and head of one micro-batch; seeds itself, so that recomputing it gives the same."""
         views = self.pipelines[tower.modality](raw, index, self.training_plan.seed, step)
         roles = [view.role for view in views]
@@ -217,7 +219,7 @@ class Loop(LightningModule):
             raise ComponentError(
                 f"views.{tower.modality}: a step declares the roles {self.layouts[tower.modality]} and made {roles}"
             )
-        seed_all(key(self.training_plan.seed, "model", step, self.global_rank, tower.modality, chunk))
+        seed_all(key(self.training_plan.seed, "model", step, self.global_rank, tower.modality, chunk, branch))
         return [tower(view, first + number) for number, view in enumerate(views)]
 
     # Optimizer

@@ -1,0 +1,87 @@
+"""The recipes of the pack, run as a user runs them."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import counterpoint
+
+LEADS, RATE, PATIENTS = 3, 100, 12
+
+
+def counterpoint_command(folder, *words):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "counterpoint", *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """A user's folder: recordings of different lengths in several formats, and the table that names them."""
+    rng = np.random.default_rng(0)
+    rows = [["file", "patient", "diagnosis"]]
+    (tmp_path / "ecg").mkdir()
+    for patient in range(PATIENTS):
+        for visit in range(2):
+            time = np.arange(rng.integers(700, 900)) / RATE
+            beat = np.sin(2 * np.pi * (1 + 0.1 * patient) * time)
+            signal = np.stack([beat * (lead + 1) for lead in range(LEADS)]) + 0.1 * rng.standard_normal(
+                (LEADS, len(time))
+            )
+            name = f"ecg/{patient:02d}-{visit}.{('npy', 'npz')[visit]}"
+            (np.save if visit == 0 else np.savez)(tmp_path / name, signal.astype(np.float32))
+            rows.append([name, f"P{patient}", ("normal", "afib")[patient % 2]])
+    with (tmp_path / "recordings.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return tmp_path
+
+
+def test_a_table_of_a_users_own_recordings(recordings):
+    overrides = ["data.path=recordings.csv", f"data.rate.ecg={RATE}", "trainer.max_epochs=2", "encoders.ecg.width=8"]
+    done = counterpoint_command(recordings, "fit", "ecg/from_manifest", *overrides)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((recordings / "runs/from_manifest-1/scores.json").read_text())
+    assert {"trained encoder", "untrained encoder"} <= {score["representation"] for score in scores}
+    encoder = counterpoint.load(recordings / "runs/from_manifest-1")
+    h = encoder(torch.randn(2, LEADS, 640))
+    assert h.shape == (2, encoder.width) and not encoder.training
+
+
+def test_what_is_wrong_with_a_table_is_said_before_training(recordings):
+    """All files that are missing at once, with their lines; then all that are damaged."""
+    words = ("fit", "ecg/from_manifest", "data.path=recordings.csv", f"data.rate.ecg={RATE}")
+    signal = (recordings / "ecg/03-0.npy").read_bytes()
+    for name in ("03-0.npy", "04-0.npy"):
+        (recordings / "ecg" / name).unlink()
+    missing = counterpoint_command(recordings, *words)
+    assert "recordings.csv:8: ecg: " in missing.stderr and "03-0.npy: no such file" in missing.stderr
+    assert "recordings.csv:10: ecg: " in missing.stderr and "04-0.npy: no such file" in missing.stderr
+    for name, content in (("03-0.npy", signal[:200]), ("04-0.npy", signal), ("05-1.npz", b"PK")):
+        (recordings / "ecg" / name).write_bytes(content)
+    damaged = counterpoint_command(recordings, *words)
+    assert all(name in damaged.stderr for name in ("03-0.npy", "05-1.npz")), damaged.stderr
+    for done in (missing, damaged):
+        assert done.returncode == 2 and "Traceback" not in done.stderr and done.stdout == ""
+    assert not (recordings / "runs").exists()
+
+
+@pytest.mark.parametrize("recipe", ["quickstart"])
+def test_the_whole_configuration_loads_again(tmp_path, recipe):
+    whole = counterpoint_command(tmp_path, "fit", f"ecg/{recipe}", "--print-config")
+    (tmp_path / "whole.yaml").write_text(whole.stdout)
+    assert counterpoint_command(tmp_path, "fit", "whole.yaml", "--print-config").stdout == whole.stdout
+    checked = counterpoint_command(tmp_path, "check", "whole.yaml")
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("objective", ["nt_xent", "moco", "byol", "vicreg", "{use: supcon, group: animal}"])
+def test_another_objective_is_one_word(tmp_path, objective):
+    """The same recipe and nothing else changed: checked, two samples tried."""
+    checked = counterpoint_command(tmp_path, "check", "ecg/quickstart", f"objective={objective}")
+    assert checked.returncode == 0, checked.stderr
