@@ -62,6 +62,9 @@ class Progress(Callback):
                 self.stage or "training", total=self.batches, completed=self._first, text=""
             )
 
+    def on_train_epoch_start(self, trainer: Trainer, module) -> None:
+        self._left = time.perf_counter()  # what callbacks do at the end of an epoch is no waiting for data
+
     def on_train_batch_start(self, trainer: Trainer, module, batch, batch_idx: int) -> None:
         self._waited += time.perf_counter() - self._left
 
