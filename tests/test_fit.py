@@ -384,3 +384,18 @@ def test_two_processes_from_the_command_line(folder):
     assert done.returncode == 0, done.stderr
     assert len(list((folder / "runs").iterdir())) == 1
     assert "trained encoder" in done.stdout and done.stdout.count("trained encoder") == 2  # trained and untrained, once
+
+
+def test_a_mistake_in_a_later_stage_is_found_before_the_first(folder):
+    stages = "[{name: first, objective: clip}, {name: second, objective: {use: info_nce, positives: patient}}]"
+    done = command(folder, "fit", "recipe.yaml", "callbacks=[]", "weights={}", f"stages={stages}")
+    assert done.returncode == 2 and "'patient' is not a group" in done.stderr
+    assert not (folder / "runs").exists()
+
+
+def test_a_run_that_stopped_and_was_resumed_is_done_without_a_trace(folder):
+    command(folder, "fit", "recipe.yaml", env={"TOY_STEP": "3", "TOY_SIGNAL": "SIGTERM"})
+    assert " stopped " in command(folder, "runs").stdout
+    assert command(folder, "fit", "--resume", "latest").returncode == 0
+    shown = command(folder, "runs", "show").stdout
+    assert ": done" in shown and "continue with" not in shown and "failed" not in shown

@@ -159,8 +159,6 @@ def test_a_pattern_that_matches_nothing_is_named():
 
 
 def test_weighted_sum_of_objectives():
-    outputs = loop({"nce": InfoNCE()}).outputs
-    assert outputs is not None
     one, two = loop({"nce": InfoNCE()}), loop({"nce": InfoNCE()})
     batch = Batch({"signal": View("signal", torch.randn(6, 2, 64), torch.arange(6))}, torch.arange(6))
     two.training_plan.weights = {"nce": 0.25}
@@ -286,3 +284,17 @@ def test_a_changed_learning_rate_holds_after_a_resume(tmp_path):
     trainer = train(other, data, batch=16, epochs=2, ckpt=tmp_path / "step-00000002.ckpt")
     rates = [(group["lr"], group["weight_decay"]) for group in trainer.optimizers[0].param_groups]
     assert rates == [(0.5, 0.25), (0.5, 0.0)]
+
+
+def test_student_and_momentum_see_views_that_are_made_once():
+    """And by micro-batches, the same ones."""
+    whole, parts = loop(everything()), loop(everything(), micro=3)
+    rows = torch.arange(7)
+    batch = Batch({"signal": View("signal", torch.randn(7, 2, 64), rows)}, rows + 20)
+    calls = []
+    whole.pipelines["signal"].register_forward_hook(lambda *_: calls.append(1))
+    seen, again = whole.encode(batch, 5), parts.encode(batch, 5)
+    assert calls == [1]
+    for mine, theirs in zip([*seen[0], *seen[1]], [*again[0], *again[1]], strict=True):
+        torch.testing.assert_close(mine.z, theirs.z)
+    torch.testing.assert_close(seen[0][0].z, seen[1][0].z)  # the momentum encoder starts as the student

@@ -32,7 +32,10 @@ def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None) -> Run:
     Raises RecipeError, DataError, RunError or TrainingError for what the user can mend, and Stopped on a signal. A run
     that fails before its first checkpoint leaves no folder behind.
     """
-    first = assemble(recipe.stage_recipes()[0][1])
+    stages = recipe.stage_recipes()
+    for _, later in stages[1:]:  # a mistake in a later stage is not found after hours of the first
+        try_out(assemble(later))
+    first = assemble(stages[0][1])
     if recipe.loader.batch > len(first.dataset):
         say(
             f"note: loader.batch is {recipe.loader.batch}, and there are {len(first.dataset)} samples: that is the batch"
@@ -42,6 +45,8 @@ def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None) -> Run:
     run = (run or _create(recipe, root)).lock() if is_first_rank() else run or Run(root / "other-rank")
     if resumed:
         _check_data(run, first)
+        if is_first_rank():
+            run.note(state="training", error=None)
     elif is_first_rank():
         _describe(run, recipe, first, shapes)
     try:

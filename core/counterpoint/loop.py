@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from counterpoint.batch import Batch, Encoded, Outputs, Queued, View
 from counterpoint.errors import ComponentError, TrainingError
 from counterpoint.gather import gather
+from counterpoint.meter import Meter
 from counterpoint.momentum import MomentumTowers
 from counterpoint.named import Named
 from counterpoint.objectives.objective import Momentum, Objective
@@ -173,33 +174,37 @@ class Loop(LightningModule):
         momentum: list[Encoded] = []
         for modality in self.towers:
             first, raw = len(student), batch.inputs.get(modality)
-            branches = [(student, self.towers[modality], True)]
+            branches = [(student, self.towers[modality], "student")]
             if self.momentum is not None:
-                branches.append((momentum, self._momentum_tower(modality), False))
-            for into, tower, learns in branches:
-                with nullcontext() if learns else torch.no_grad():
-                    if raw is None or not len(raw):
-                        row = batch.index.new_zeros(0)
-                        into += tower.absent(self.layouts[modality], row, first)
+                branches.append((momentum, self._momentum_tower(modality), "momentum"))
+            there = raw is not None and len(raw) > 0
+            index = batch.index[raw.row] if there else batch.index.new_zeros(0)
+            whole = there and len(raw) <= (self.training_plan.micro_batch or len(raw))
+            views = self.views(modality, raw, index, step) if whole else []  # made once for both branches
+            for into, tower, branch in branches:
+                with nullcontext() if branch == "student" else torch.no_grad():
+                    if not there:
+                        into += tower.absent(self.layouts[modality], index, first)
+                    elif whole:
+                        into += self.embed(tower, views, step, 0, first, branch)
                     else:
-                        into += self._encode(tower, raw, batch, step, first, recompute=learns)
+                        into += self._by_micro_batches(tower, raw, index, step, first, branch)
         return student, momentum
 
     def _momentum_tower(self, modality: str) -> Tower:
         copies = self.momentum.towers
         return copies[modality] if modality in copies else self.towers[modality]
 
-    def _encode(self, tower: Tower, raw: View, batch: Batch, step: int, first: int, recompute: bool) -> list[Encoded]:
-        size = self.training_plan.micro_batch or len(raw)
-        index = batch.index[raw.row]
-        parts = []
+    def _by_micro_batches(
+        self, tower: Tower, raw: View, index: Tensor, step: int, first: int, branch: str
+    ) -> list[Encoded]:
+        size, parts = self.training_plan.micro_batch, []
         for chunk, start in enumerate(range(0, len(raw), size)):
             # Everything by argument: a closure over a loop variable would recompute the last one, with a right loss
             # and a wrong gradient.
             rows = slice(start, start + size)
-            some = raw if size >= len(raw) else raw[rows]  # all of them share their rows: momentum with student
-            arguments = (tower, some, index[rows], step, chunk, first, "student" if recompute else "momentum")
-            if recompute and len(raw) > size:
+            arguments = (tower, raw[rows], index[rows], step, chunk, first, branch)
+            if branch == "student":
                 contexts = partial(_recomputing, tower)
                 made = checkpoint(
                     self.make, *arguments, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
@@ -207,18 +212,26 @@ class Loop(LightningModule):
             else:
                 made = self.make(*arguments)
             parts.append(made)
-        return parts[0] if len(parts) == 1 else _cat(parts)
+        return _cat(parts)
 
     def make(
         self, tower: Tower, raw: View, index: Tensor, step: int, chunk: int, first: int, branch: str = "student"
     ) -> list[Encoded]:
-        """Views, encoder and head of one micro-batch; seeds itself, so that recomputing it gives the same."""
-        views = self.pipelines[tower.modality](raw, index, self.training_plan.seed, step)
+        """Views, encoder and head of one micro-batch, all from seeds, so that computing it again gives the same."""
+        return self.embed(tower, self.views(tower.modality, raw, index, step), step, chunk, first, branch)
+
+    def views(self, modality: str, raw: View, index: Tensor, step: int) -> list[View]:
+        """The views of some rows; ComponentError when a step made other roles than it declares."""
+        views = self.pipelines[modality](raw, index, self.training_plan.seed, step)
         roles = [view.role for view in views]
-        if roles != self.layouts[tower.modality]:
+        if roles != self.layouts[modality]:
             raise ComponentError(
-                f"views.{tower.modality}: a step declares the roles {self.layouts[tower.modality]} and made {roles}"
+                f"views.{modality}: a step declares the roles {self.layouts[modality]} and made {roles}"
             )
+        return views
+
+    def embed(self, tower: Tower, views: list[View], step: int, chunk: int, first: int, branch: str) -> list[Encoded]:
+        """Encoder and head of views numbered from `first`; dropout is a function of step, rank, chunk and branch."""
         seed_all(key(self.training_plan.seed, "model", step, self.global_rank, tower.modality, chunk, branch))
         return [tower(view, first + number) for number, view in enumerate(views)]
 
@@ -252,36 +265,6 @@ class Loop(LightningModule):
     def on_train_epoch_end(self) -> None:
         if mean := self.meter.epoch():  # for callbacks that watch a metric, such as EarlyStopping
             self.log_dict({"loss": mean["loss"]}, batch_size=1, logger=False)
-
-
-class Meter:
-    """Running means of what is logged, kept on the device: reading them is what costs, and is done rarely."""
-
-    def __init__(self):
-        self._recent: dict[str, Tensor] = {}
-        self._whole: dict[str, Tensor] = {}
-        self._steps = self._epoch_steps = 0
-        self.samples = 0
-
-    def add(self, values: Mapping[str, Tensor], samples: int) -> None:
-        for sums in (self._recent, self._whole):
-            for name, value in values.items():
-                sums[name] = sums[name] + value if name in sums else value.clone()
-        self._steps += 1
-        self._epoch_steps += 1
-        self.samples += samples
-
-    def recent(self) -> dict[str, float]:
-        """Means since the last call."""
-        means = {name: float(total) / self._steps for name, total in self._recent.items()}
-        self._recent, self._steps = {}, 0
-        return means
-
-    def epoch(self) -> dict[str, float]:
-        """Means since the last call of this method."""
-        means = {name: float(total) / self._epoch_steps for name, total in self._whole.items()}
-        self._whole, self._epoch_steps = {}, 0
-        return means
 
 
 def _detached(e: Encoded) -> Encoded:

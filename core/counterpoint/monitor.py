@@ -11,6 +11,7 @@ from torch import Tensor
 
 from counterpoint.batch import Batch
 from counterpoint.data.guard import Skipped
+from counterpoint.errors import CounterpointError
 from counterpoint.evaluate.embed import embed
 from counterpoint.evaluate.geometry import alignment, effective_rank, uniformity
 from counterpoint.progress import Progress
@@ -50,20 +51,26 @@ class LiveKNN(Callback):
 
     SAMPLES = 1024
 
-    def __init__(self, progress: Progress, knn, dataset, pipelines, epochs: int):
-        self.progress, self.knn, self.pipelines = progress, knn, pipelines
-        self.every = max(1, epochs // 20)
+    def __init__(self, progress: Progress, knn, dataset, pipelines, epochs: int, say: Callable[[str], None]):
+        self.progress, self.knn, self.pipelines, self.say = progress, knn, pipelines, say
+        self.every, self.ended = max(1, epochs // 20), False
         size = len(dataset)
         # evenly spread rather than the first ones, which are often of one class
         chosen = range(size) if size <= self.SAMPLES else [i * size // self.SAMPLES for i in range(self.SAMPLES)]
         self.dataset = _Part(dataset, chosen)
 
     def on_train_epoch_end(self, trainer: Trainer, module) -> None:
-        if (trainer.current_epoch + 1) % self.every or not trainer.is_global_zero:
+        if self.ended or (trainer.current_epoch + 1) % self.every or not trainer.is_global_zero:
             return
         models = {"now": dict(module.towers.items())}
         seen = embed(models, self.pipelines, self.dataset, device=module.device, skip=1.0)["now"]
-        score = self.knn.leave_one_out(seen)[0]
+        try:
+            score = self.knn.leave_one_out(seen)[0]
+        except CounterpointError as error:  # what is only watched ends no run; the scores at its end say the same
+            self.progress.live = " kNN -"
+            self.say(f"note: no live kNN: {error}")
+            self.ended = True
+            return
         step = trainer.fit_loop.epoch_loop.batch_progress.total.ready
         self.progress.live = f" kNN {score.value:.3f}"
         self.progress.record(trainer, {f"live/{score.name}": score.value}, step)

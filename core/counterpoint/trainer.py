@@ -38,7 +38,7 @@ def build_trainer(
     progress = Progress(loop.training_plan.batches, options.pop("log_every_n_steps"), stage, before)
     skipped = SkippedSamples(skipped_of(recipe, assembly.dataset), run.folder / "skipped.txt", say)
     epochs = math.ceil(loop.training_plan.batches / per_epoch)
-    own = [progress, Geometry(progress), skipped, *_live_knn(assembly, progress, epochs)]
+    own = [progress, Geometry(progress), skipped, *_live_knn(assembly, progress, epochs, say)]
     callbacks = [*own, *(call.build() for call in recipe.callbacks)]
     try:
         return Trainer(
@@ -76,10 +76,10 @@ def _loggers(recipe: Recipe, run: Run) -> list:
     return found
 
 
-def _live_knn(assembly: Assembly, progress: Progress, epochs: int) -> list[LiveKNN]:
+def _live_knn(assembly: Assembly, progress: Progress, epochs: int, say: Callable[[str], None]) -> list[LiveKNN]:
     """A live score when the recipe asks for kNN at the end."""
     found = [knn for call in assembly.recipe.evaluate if isinstance(knn := call.build(), KNN)]
-    return [LiveKNN(progress, knn, assembly.dataset, assembly.pipelines, epochs) for knn in found[:1]]
+    return [LiveKNN(progress, knn, assembly.dataset, assembly.pipelines, epochs, say) for knn in found[:1]]
 
 
 def _quiet() -> None:

@@ -72,7 +72,7 @@ def _show(args: argparse.Namespace, found: list) -> int:
     facts = one.facts()
     print(f"{one.folder}: {one.state()}, from {facts.get('recipe', '?')}, created {facts.get('created', '?')}")
     print("versions: " + ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items()))
-    if "error" in facts:
+    if facts.get("error"):
         print(f"it failed: {facts['error']}")
     if one.state() in ("interrupted", "stopped", "failed"):
         print(f"not finished; continue with: counterpoint fit --resume {one.folder}")
