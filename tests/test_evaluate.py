@@ -17,6 +17,7 @@ from counterpoint.evaluate.geometry import Geometry, alignment, effective_rank, 
 from counterpoint.evaluate.knn import KNN, vote
 from counterpoint.evaluate.linear_probe import LinearProbe, auroc, choose_l2, inner_splits, logistic, ridge, standardise
 from counterpoint.evaluate.retrieval import Retrieval, rank
+from counterpoint.evaluate.rows import Rows
 
 torch.set_num_threads(1)
 
@@ -216,7 +217,7 @@ def test_linear_probe_chooses_the_penalty_on_rows_it_did_not_fit():
     y, queried = integers(2, 60, seed=50), integers(2, 400, seed=51)
     fit, test = normal(60, 40) + y[:, None] / 4, normal(400, 40, seed=4) + queried[:, None] / 4
     x, queries = standardise(fit, test)
-    rows = bootstrap.Rows(fit, torch.arange(60), y, torch.arange(60))
+    rows = Rows(fit, torch.arange(60), y, torch.arange(60))
     solve = lambda x, y, l2, start: logistic(x, y, 2, l2, 500, start)  # noqa: E731
     chosen = choose_l2(solve, x, y, inner_splits(y, rows))
     loss = lambda l2: torch.nn.functional.cross_entropy(solve(x, y, l2, None)(queries), queried)  # noqa: E731
@@ -228,7 +229,7 @@ def test_linear_probe_chooses_the_penalty_on_rows_it_did_not_fit():
 def test_inner_splits_keep_clusters_whole_and_classes_on_both_sides():
     patient = torch.arange(60) // 3
     y = patient % 4
-    rows = bootstrap.Rows(normal(60, 2), torch.arange(60), y, patient)
+    rows = Rows(normal(60, 2), torch.arange(60), y, patient)
     splits = inner_splits(y, rows)
     assert torch.equal(sum(held.int() for _, held in splits), torch.ones(60, dtype=torch.int32))
     for train, held in splits:
@@ -236,10 +237,10 @@ def test_inner_splits_keep_clusters_whole_and_classes_on_both_sides():
         assert set(y[train].tolist()) == set(y[held].tolist()) == {0, 1, 2, 3}
     for train, held in inner_splits(patient, rows):  # the cluster is the class: samples are split instead
         assert held.sum() == 12 and not train[held].any() and set(patient[train].tolist()) == set(range(20))
-    few = bootstrap.Rows(normal(3, 2), torch.arange(3), torch.arange(3), torch.arange(3))
+    few = Rows(normal(3, 2), torch.arange(3), torch.arange(3), torch.arange(3))
     assert inner_splits(few.target, few) == []
     many = torch.arange(6000)
-    assert len(inner_splits(many % 2, bootstrap.Rows(normal(6000, 1), many, many % 2, many))) == 1
+    assert len(inner_splits(many % 2, Rows(normal(6000, 1), many, many % 2, many))) == 1
 
 
 def test_linear_probe_with_constant_columns_and_unseen_classes():

@@ -159,7 +159,7 @@ class Queued(_Movable):
 
     def ids(self, by: str = "index") -> Tensor:
         """int64 (K,): what `Outputs.ids` gives for these rows."""
-        return self.index if by == "index" else _unknown_to_unique(self.groups[by], self.index)
+        return self.index if by == "index" else unknown_to_unique(self.groups[by], self.index)
 
 
 class Pair(NamedTuple):
@@ -220,7 +220,7 @@ class Outputs:
         if by not in self.batch.groups:
             has = ", ".join(self.batch.groups) or "none"
             raise CounterpointError(f"{by!r} is not a group of the batch; it has: {has}")
-        return _unknown_to_unique(self.batch.groups[by][e.row], index)
+        return unknown_to_unique(self.batch.groups[by][e.row], index)
 
     def pairs(self, which: str = "all", keys: str = "student") -> list[Pair]:
         """Aligned pairs of views of the same samples; a pair without a common sample is left out.
@@ -294,7 +294,7 @@ def _locate(rows: Tensor, wanted: Tensor) -> Tensor | slice:
     return order[torch.searchsorted(rows[order].contiguous(), wanted)]
 
 
-def _unknown_to_unique(ids: Tensor, index: Tensor) -> Tensor:
+def unknown_to_unique(ids: Tensor, index: Tensor) -> Tensor:
     """Group ids with every -1 replaced by a number that only its own sample has."""
     return torch.where(ids < 0, -2 - index, ids)
 

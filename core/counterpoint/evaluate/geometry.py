@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from counterpoint.errors import ComponentError, CounterpointError
-from counterpoint.evaluate.bootstrap import check_finite, identities, modalities, prefix
 from counterpoint.evaluate.evaluator import Embeddings, Score
+from counterpoint.evaluate.rows import check_finite, identities, modalities, prefix
 from counterpoint.randomness import splitmix64
 
 

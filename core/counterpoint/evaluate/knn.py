@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from counterpoint.errors import ComponentError, CounterpointError
-from counterpoint.evaluate.bootstrap import Rows, identities, means, modalities, prefix, rows, scores
+from counterpoint.evaluate.bootstrap import means, scores
 from counterpoint.evaluate.evaluator import Embeddings, Score
+from counterpoint.evaluate.rows import Rows, identities, modalities, prefix, rows
 
 Metric = Literal["cosine", "euclidean"]
 

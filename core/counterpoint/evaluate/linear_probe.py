@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from counterpoint.errors import ComponentError, CounterpointError
-from counterpoint.evaluate.bootstrap import Rows, Statistic, modalities, prefix, rows, scores
+from counterpoint.evaluate.bootstrap import Statistic, scores
 from counterpoint.evaluate.evaluator import Embeddings, Score
+from counterpoint.evaluate.rows import Rows, modalities, prefix, rows
 from counterpoint.randomness import splitmix64
 
 GRID = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # strengths that are tried when none is named

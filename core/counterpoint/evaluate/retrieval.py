@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from counterpoint.errors import ComponentError, CounterpointError
-from counterpoint.evaluate.bootstrap import Rows, means, modalities, rows, scores
+from counterpoint.evaluate.bootstrap import means, scores
 from counterpoint.evaluate.evaluator import Embeddings, Score
+from counterpoint.evaluate.rows import Rows, modalities, rows
 
 
 class Retrieval:
