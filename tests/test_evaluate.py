@@ -340,6 +340,35 @@ def test_retrieval_limits():
     assert values(Retrieval(ks=[1, 5])(None, collapsed))["text->audio/R@5"] == 0.0
 
 
+def test_retrieval_within_a_group_ranks_each_value_by_itself():
+    e = two_modalities(noise=1.0)
+    within = values(Retrieval(query="audio", key="text", within="speaker", ks=[1])(None, e))
+    hits, ranks = [], []
+    for i, sample in enumerate(e.index["audio"].tolist()):
+        mine = [j for j in range(40) if j // 4 == sample // 4]
+        similarity = torch.nn.functional.normalize(e.z["text"][mine], dim=1) @ e.z["audio"][i]
+        place = 1 + sum(float(x) > float(similarity[mine.index(sample)]) for x in similarity)
+        hits.append(place == 1), ranks.append(1 / place)
+    assert within["audio->text/R@1"] == pytest.approx(np.mean(hits))
+    assert within["audio->text/MRR"] == pytest.approx(np.mean(ranks))
+    e.groups["speaker"] = torch.where(torch.arange(40) < 8, -1, e.groups["speaker"])
+    [one, *_] = Retrieval(query="audio", key="text", within="speaker", ks=[1])(None, e)
+    assert one.n == int((e.index["audio"] >= 8).sum())
+
+
+def test_retrieval_in_pools_of_candidates():
+    e = two_modalities(noise=1.0)
+    score = {s.name: s for s in Retrieval(query="audio", key="text", pool=16, ks=[1, 16])(None, e)}
+    assert score["audio->text/R@16"].value == 1.0 and 0 < score["audio->text/R@1"].value < 1
+    assert score["audio->text/R@1"].n < 40  # the samples beyond two blocks of 16 are left out
+    whole = values(Retrieval(query="audio", key="text", pool=40)(None, e))
+    assert whole == values(Retrieval(query="audio", key="text")(None, e))
+    with pytest.raises(CounterpointError, match="41 candidates asked for; the test has 40 samples"):
+        Retrieval(query="audio", key="text", pool=41)(None, e)
+    with pytest.raises(ComponentError, match="pool is at least 2"):
+        Retrieval(pool=1)
+
+
 def test_retrieval_within_a_modality_by_group_leaves_unknown_rows_out():
     e = two_modalities()
     e.z["text"] = torch.eye(10).repeat_interleave(4, 0)  # one direction a speaker

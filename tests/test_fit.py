@@ -399,3 +399,45 @@ def test_a_run_that_stopped_and_was_resumed_is_done_without_a_trace(folder):
     assert command(folder, "fit", "--resume", "latest").returncode == 0
     shown = command(folder, "runs", "show").stdout
     assert ": done" in shown and "continue with" not in shown and "failed" not in shown
+
+
+QUESTIONS = """
+data:
+  use: manifest
+  path: pairs.csv
+  inputs: {question: question, answer: answer}
+  readers:
+    question: {use: text, tokenizer: bpe, vocabulary: 320}
+    answer:   {use: text}
+encoders:
+  question: {use: text_transformer, width: 16, depth: 1, heads: 2}
+  answer:   {use: text_transformer, width: 16, depth: 1, heads: 2}
+views:
+  question: [{use: token_mask, fraction: 0.1}]
+objective: clip
+trainer: {max_epochs: 1, accelerator: cpu}
+evaluate: [{use: retrieval, query: question, key: answer}]
+baselines:
+  question: [{use: bm25, role: query}, {use: length}]
+  answer:   [{use: bm25, role: document}, {use: length}]
+name: questions
+"""
+
+
+def test_texts_of_a_table_train_beside_lexical_baselines(tmp_path):
+    words = ["ant", "bee", "cow", "dog", "elk", "fly", "gnu", "hen"]
+    rows = [f"where is the {a} number {i},the {a} {i} is in the {b} house" for i, (a, b) in enumerate(zip(words * 5, words[::-1] * 5))]  # fmt: skip
+    (tmp_path / "pairs.csv").write_text("\n".join(["question,answer", *rows]))
+    (tmp_path / "recipe.yaml").write_text(QUESTIONS)
+    done = command(tmp_path, "fit", "recipe.yaml")
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs/questions-1"
+    scores = {r["representation"]: r["value"] for r in json.loads((run / "scores.json").read_text()) if r["metric"] == "question->answer/R@1"}  # fmt: skip
+    assert scores.keys() == {"trained encoder", "untrained encoder", "bm25", "length"} and scores["bm25"] == 1.0
+    assert not (run / "answer.tokenizer.json").exists()
+    import counterpoint
+
+    reader = counterpoint.tokenizer(run, "question")
+    encoder = counterpoint.load(run, "question")
+    assert encoder(reader.ids("where is the cow")[None]).h.shape == (1, 16)
+    assert counterpoint.tokenizer(run, "answer").ids("abc").tolist() == [100, 101, 102]

@@ -106,10 +106,10 @@ def test_bfloat16_trains():
 
 def test_views_and_encoder_of_the_ecg_pack():
     from counterpoint.batch import View
+    from counterpoint.views.signal import Crop, Noise, TimeMask
     from counterpoint_ecg.resnet1d import ResNet1d
-    from counterpoint_ecg.views.amplitude import BaselineWander, Noise, Scale
+    from counterpoint_ecg.views.amplitude import BaselineWander, Scale
     from counterpoint_ecg.views.timing import TimeWarp
-    from counterpoint_ecg.views.windows import Crop, TimeMask
 
     ids = torch.arange(6, device=DEVICE)
     view = View("ecg", torch.randn(6, 3, 500, device=DEVICE), ids)

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from counterpoint.data.arrays import Arrays
 from counterpoint.data.collate import collate
 from counterpoint.data.files import encode_labels
 from counterpoint.data.folder import folder
 from counterpoint.data.manifest import manifest
 from counterpoint.data.split import hold_out, select
+from counterpoint.data.text import Text
 from counterpoint.errors import DataError
 
 torch.set_num_threads(1)
@@ -81,10 +83,12 @@ def test_splits_are_disjoint_and_complete():
 
 
 def test_the_shortest_recipe_reads_what_the_table_names(recordings):
-    data = manifest(path=recordings, groups=["patient"], labels=["rhythm", "age"], holdout=0.0, rate={"ecg": 100.0})
+    data = manifest(
+        path=recordings, groups=["patient"], labels=["rhythm", "age"], holdout=0.0, readers={"ecg": Arrays(rate=100.0)}
+    )
     assert data.spec.modalities == {
-        "ecg": {"channels": 2, "length": 50, "rate": 100.0},
-        "ppg": {"channels": 1, "length": None},
+        "ecg": {"channels": 2, "dimensions": 2, "length": 50, "rate": 100.0},
+        "ppg": {"channels": 1, "dimensions": 2, "length": None},
     }
     assert data.spec.groups == {"patient": 10} and data.spec.labels == {"rhythm": 2, "age": None}
     assert len(data) == data.spec.size == 30 and data.spec.splits == ("train",) and not data.spec.in_memory
@@ -111,15 +115,19 @@ def test_a_patient_is_never_in_both_splits_and_ids_agree(recordings):
 
 
 def test_text_is_bytes_and_itself(recordings, tmp_path):
-    data = manifest(path=recordings, inputs={}, text={"report": "note"}, holdout=0.0)
-    assert data.spec.modalities == {"report": {"vocabulary": 259, "length": None}}
+    data = manifest(path=recordings, inputs={"report": "note"}, readers={"report": Text()}, holdout=0.0)
+    facts = {"vocabulary": 259, "length": None, "mask_token": 2, "special_tokens": [0, 1, 2], "tokenizer": "bytes"}
+    assert data.spec.modalities == {"report": facts}
     assert data[4].fields == {"report": "note 4 心"} and data[4].inputs["report"].max() < 259
     (tmp_path / "a.txt").write_text("from a file")
     path = table(tmp_path / "t.csv", "x", ["a.txt", '"two\nlines"'])
-    data = manifest(path=path, text={"x": "x"}, holdout=0.0)
+    data = manifest(path=path, inputs={"x": "x"}, readers={"x": Text()}, holdout=0.0)
     assert [data[i].fields["x"] for i in range(2)] == ["from a file", "two\nlines"]
     path = table(tmp_path / "t.csv", "x", ["b.txt"])
-    assert message(manifest, path=path, text={"x": "x"}) == f"{path}:2: x: {tmp_path}/b.txt: no such file"
+    assert (
+        message(manifest, path=path, inputs={"x": "x"}, readers={"x": Text()})
+        == f"{path}:2: x: {tmp_path}/b.txt: no such file"
+    )
 
 
 def test_layout_is_never_guessed(tmp_path):
@@ -127,10 +135,10 @@ def test_layout_is_never_guessed(tmp_path):
     path = table(tmp_path / "m.csv", "ecg", ["x.npy"])
     said = message(manifest, path=path)
     assert said.startswith(f"{path}:2: ecg: {tmp_path}/x.npy: 8 channels of length 3; say layout: time_first")
-    first = manifest(path=path, layout="channels_first")
-    last = manifest(path=path, layout="time_first")
-    assert first.spec.modalities["ecg"] == {"channels": 8, "length": 3}
-    assert last.spec.modalities["ecg"] == {"channels": 3, "length": 8}
+    first = manifest(path=path, readers={"ecg": Arrays(layout="channels_first")})
+    last = manifest(path=path, readers={"ecg": Arrays(layout="time_first")})
+    assert first.spec.modalities["ecg"] == {"channels": 8, "dimensions": 2, "length": 3}
+    assert last.spec.modalities["ecg"] == {"channels": 3, "dimensions": 2, "length": 8}
     assert torch.equal(first[0].inputs["ecg"], last[0].inputs["ecg"].T) and last[0].inputs["ecg"].shape == (3, 8)
 
 
@@ -147,7 +155,12 @@ def test_other_tables_say_the_same(recordings, tmp_path, kind):
     else:
         mark = "\t" if kind == "tsv" else ";"
         path.write_text("\ufeff" + "\r\n".join(lines).replace(",", mark), encoding="utf-8")
-    options = {"groups": ["patient"], "labels": ["rhythm", "age"], "text": {"note": "note"}}
+    options = {
+        "inputs": {"ecg": "ecg", "ppg": "ppg", "note": "note"},
+        "groups": ["patient"],
+        "labels": ["rhythm", "age"],
+        "readers": {"note": Text()},
+    }
     data, same = manifest(path=recordings, **options), manifest(path=str(path), **options)
     assert data.spec == same.spec
     for i in range(len(data)):
@@ -159,8 +172,8 @@ def test_other_tables_say_the_same(recordings, tmp_path, kind):
 def test_every_mistake_of_a_table_at_once(tmp_path):
     np.save(tmp_path / "a.npy", rng.normal(size=(2, 9)))
     (tmp_path / "b.npy").touch()
-    (tmp_path / "c.wav").write_text("x")
-    rows = ["1,a.npy,train", "1,a.npy,", "2,,train", "3,none.npy,test", "4,b.npy,test", "5,c.wav,test", "6,.,test"]
+    (tmp_path / "c.xyz").write_text("x")
+    rows = ["1,a.npy,train", "1,a.npy,", "2,,train", "3,none.npy,test", "4,b.npy,test", "5,c.xyz,test", "6,.,test"]
     path = table(tmp_path / "m.csv", "id,ecg,split", [*rows, "7,a.npy", "8,a.npy,train"])
     assert message(manifest, path=path, inputs={"ecg": "ecg"}) == f"{path}:9: 2 cells, the header has 3"
     path = table(tmp_path / "m.csv", "id,ecg,split", [*rows, "8,a.npy,train"])
@@ -170,8 +183,8 @@ def test_every_mistake_of_a_table_at_once(tmp_path):
         f"{path}:4: no input: ecg is empty",
         f"{path}:5: ecg: {tmp_path}/none.npy: no such file",
         f"{path}:6: ecg: {tmp_path}/b.npy: empty file (0 bytes)",
-        f"{path}:7: ecg: {tmp_path}/c.wav: no reader for '.wav' files here; readable: .csv, .npy, .npz, .parquet, "
-        ".tsv, .txt (a domain pack's dataset may read it)",
+        f"{path}:7: ecg: {tmp_path}/c.xyz: no reader for '.xyz' files here; readable: .csv, .npy, .npz, .parquet, "
+        ".tsv, .txt",
         f"{path}:8: ecg: {tmp_path}/.: is a directory, not a file",
     ]
     path = table(tmp_path / "m.csv", "ecg", [f"n{i}.npy" for i in range(50)])
@@ -190,10 +203,10 @@ def test_columns_that_are_not_there(recordings):
         f"{recordings}: holdout_by: there is no column 'paitent'; did you mean 'patient'?",
     ]
     assert "split_column: there is no column 'fold'" in message(manifest, path=recordings, split_column="fold")
-    assert message(manifest, path=recordings, rate={"eeg": 1.0}).endswith(
-        "'eeg' is not a modality of files; did you mean 'ecg'?"
+    assert message(manifest, path=recordings, readers={"eeg": Arrays()}).endswith(
+        "readers.eeg: 'eeg' is not a modality; did you mean 'ecg'?"
     )
-    assert "say text: {x: note}" in message(manifest, path=recordings, inputs={"x": "note"})
+    assert "say readers: {x: {use: text}}" in message(manifest, path=recordings, inputs={"x": "note"})
     assert "root: FOLDER" in message(manifest, path=recordings, root="/nowhere")
 
 
@@ -233,11 +246,11 @@ def test_bad_files_stop_the_start_or_are_left_to_the_loader(recordings):
     np.save(top / "e9.npy", rng.normal(size=(2, 2000)))
     assert message(manifest, **options).splitlines() == [
         f"{recordings}:5: ecg: {top}/e3.npy: truncated: shorter than its header says",
-        f"{recordings}:8: ecg: {top}/e6.npy: 3 channels (shape (3, 50)), most files have 2 in 2 dimensions",
+        f"{recordings}:8: ecg: {top}/e6.npy: channels 3, most files have channels 2",
     ]
     (top / "e21.npy").unlink()
-    data = manifest(**options, strict=False, max_length=1000)
-    assert data.spec.modalities["ecg"] == {"channels": 2, "length": None}
+    data = manifest(**options, strict=False, readers={"ecg": Arrays(max_length=1000)})
+    assert data.spec.modalities["ecg"] == {"channels": 2, "dimensions": 2, "length": None}
     said = {
         3: "truncated: shorter than its header says",
         6: "3 channels, expected 2 (shape (3, 50))",
@@ -256,7 +269,7 @@ def test_bad_files_stop_the_start_or_are_left_to_the_loader(recordings):
     batch = collate(items)
     assert batch.fields["skipped"] == [f"sample {i} {top}/e{i}.npy: {why}" for i, why in said.items()]
     assert batch.index.tolist() == [i for i in range(30) if i not in said] and batch.inputs["ecg"].data.isfinite().all()
-    assert manifest(**options, strict=False, constant=True)[15].inputs["ecg"].eq(0).all()
+    assert manifest(**options, strict=False, readers={"ecg": Arrays(constant=True)})[15].inputs["ecg"].eq(0).all()
 
 
 @pytest.mark.parametrize("kind", ["npz", "csv", "parquet"])
@@ -272,10 +285,10 @@ def test_keys_choose_the_array_of_a_file(tmp_path, kind):
         else:
             pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table({"a": a, "b": b}), path)
     path = table(tmp_path / "m.csv", "s,n", [f"x0.{kind},1", f"x1.{kind},2"])
-    data = manifest(path=path, keys={"s": "b"}, holdout=0.0)
+    data = manifest(path=path, readers={"s": Arrays(key="b")}, holdout=0.0)
     assert torch.equal(data[1].inputs["s"], torch.from_numpy(b[None]).float())
-    assert data.spec.modalities["s"] == {"channels": 1, "length": None if kind == "csv" else 30}
-    assert "s: " in message(manifest, path=path, keys={"s": "c"})
+    assert data.spec.modalities["s"] == {"channels": 1, "dimensions": 2, "length": None if kind == "csv" else 30}
+    assert "s: " in message(manifest, path=path, readers={"s": Arrays(key="c")})
 
 
 def test_a_split_column_rules(tmp_path):
@@ -297,7 +310,9 @@ def test_labels_are_classes_or_values():
 
 
 def test_a_dataset_travels_to_workers_and_holds_no_file_open(recordings):
-    data = manifest(path=recordings, groups=["patient"], text={"note": "note"})
+    data = manifest(
+        path=recordings, groups=["patient"], inputs={"ecg": "ecg", "note": "note"}, readers={"note": Text()}
+    )
     copy = pickle.loads(pickle.dumps(data))
     opened = lambda: len(list(Path("/proc/self/fd").iterdir()))  # noqa: E731
     before = opened()
@@ -345,14 +360,14 @@ def tree(tmp_path):
 
 
 def test_folder_names_are_classes(tree):
-    data = folder(path=str(tree), modality="ecg", groups={"patient": r"(p\d+)_"}, holdout=0.0, rate=50.0)
+    data = folder(path=str(tree), modality="ecg", groups={"patient": r"(p\d+)_"}, holdout=0.0, reader=Arrays(rate=50.0))
     assert data.cells["ecg"] == [
         f"{tree}/{n}" for n in ("atrial/p10_ü.npy", "atrial/p1_c.npy", "sinus/p1_b.npy", "sinus/p2_a.npy")
     ]
     assert data.classes == {"class": ["atrial", "sinus"]} and data.spec.labels == {"class": 2}
     assert [data[i].labels["class"] for i in range(4)] == [0, 0, 1, 1]
     assert [data[i].groups["patient"] for i in range(4)] == [1, 0, 0, 2] and data.spec.groups == {"patient": 3}
-    assert data.spec.modalities == {"ecg": {"channels": 1, "length": 12, "rate": 50.0}}
+    assert data.spec.modalities == {"ecg": {"channels": 1, "dimensions": 2, "length": 12, "rate": 50.0}}
     assert folder(path=str(tree), modality="ecg", label=None).spec.labels == {}
 
 
@@ -371,7 +386,7 @@ def test_folders_called_train_and_test_are_the_splits(tree):
 
 def test_text_folders(tmp_path):
     (tmp_path / "b.txt").write_text("hello")
-    data = folder(path=str(tmp_path), modality="note", text=True)
+    data = folder(path=str(tmp_path), modality="note", reader=Text())
     assert data[0].fields == {"note": "hello"} and data[0].labels == {} and data[0].inputs["note"].shape == (5,)
 
 

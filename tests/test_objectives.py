@@ -188,6 +188,23 @@ def plain_moco(o, m):
     return average(losses)
 
 
+def plain_momentum_info_nce(o, m):
+    """Abbaspourazad et al., 2024: every student view against the momentum encoder's other views, positives by patient."""
+    losses = []
+    for a in o.student:
+        for b in o.momentum:
+            if a.view == b.view:
+                continue
+            pairs = aligned(a, b)
+            terms = []
+            for i, _ in pairs:
+                logits = [dot(a.z[i], b.z[j].detach()) / m.temperature() for _, j in pairs]
+                own = [x for x, (_, j) in zip(logits, pairs) if who(o, b, j, "patient") == who(o, a, i, "patient")]
+                terms.append(average(lse(logits) - x for x in own))
+            losses.append(average(terms))
+    return average(losses)
+
+
 def plain_predictor(m, z):
     first, norm, _, last = m.predictor
     x = z @ first.weight.T + (0 if first.bias is None else first.bias)
@@ -298,6 +315,7 @@ CASES = {  # name -> (how it is built, its plain loops, scenes)
         ONE,
     ),
     "info_nce across": (partial(InfoNCE, pairs="across", direction=0.3), partial(plain_info_nce, which="across"), MANY),
+    "info_nce momentum": (partial(InfoNCE, positives="patient", momentum=0.99), plain_momentum_info_nce, ONE),
     "nt_xent": (NTXent, plain_nt_xent, ALL),
     "clip": (CLIP, plain_clip, (*ONE, *MANY)),
     "clip smoothed": (partial(CLIP, label_smoothing=0.1), plain_clip, (*ONE, *MANY)),

@@ -2,7 +2,7 @@
 
 from counterpoint.markers import Given, Use
 
-__all__ = ["Given", "Use", "build", "hookimpl", "load", "outputs"]
+__all__ = ["Given", "Use", "build", "hookimpl", "load", "outputs", "tokenizer"]
 
 
 def build(kind: str, name: str, **parameters):
@@ -13,12 +13,17 @@ def build(kind: str, name: str, **parameters):
 
 
 def __getattr__(name: str):
-    """`outputs`, `load` and `hookimpl` are imported when they are first used, since they need torch or pluggy."""
+    """What `homes` lists is imported when they are first used, since it needs torch or pluggy."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("counterpoint")
-    homes = {"outputs": "counterpoint.batch", "load": "counterpoint.export", "hookimpl": "counterpoint.hookspecs"}
+    homes = {
+        "outputs": "counterpoint.batch",
+        "load": "counterpoint.export",
+        "tokenizer": "counterpoint.export",
+        "hookimpl": "counterpoint.hookspecs",
+    }
     if name not in homes:
         raise AttributeError(f"module 'counterpoint' has no attribute {name!r}")
     from importlib import import_module

@@ -11,7 +11,19 @@ TABLES: dict[str, dict[str, str]] = {
         "linear": "counterpoint.heads:Linear",
         "identity": "counterpoint.heads:Identity",
     },
-    "view": {"copies": "counterpoint.views.copies:Copies"},
+    "reader": {"arrays": "counterpoint.data.arrays:Arrays", "text": "counterpoint.data.text:Text"},
+    "encoder": {
+        "text_transformer": "counterpoint.encoders.text_transformer:TextTransformer",
+        "sentence_encoder": "counterpoint.encoders.sentence_encoder:sentence_encoder",
+        "length": "counterpoint.encoders.length:Length",
+        "bm25": "counterpoint.encoders.bm25:BM25",
+    },
+    "view": {
+        "copies": "counterpoint.views.copies:Copies",
+        "token_mask": "counterpoint.views.tokens:TokenMask",
+        "token_delete": "counterpoint.views.tokens:TokenDelete",
+        "token_crop": "counterpoint.views.tokens:TokenCrop",
+    },
     "objective": {
         "info_nce": "counterpoint.objectives.info_nce:InfoNCE",
         "nt_xent": "counterpoint.objectives.nt_xent:NTXent",

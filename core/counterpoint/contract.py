@@ -16,6 +16,7 @@ from counterpoint.hookspecs import API_VERSION, GROUP
 RECIPES = "counterpoint_recipes"
 KINDS = {
     "counterpoint_datasets": "dataset",
+    "counterpoint_readers": "reader",
     "counterpoint_encoders": "encoder",
     "counterpoint_view_generators": "view",
     "counterpoint_objectives": "objective",

@@ -72,6 +72,21 @@ def load(run: str | Path, modality: str | None = None) -> nn.Module:
     return towers[modality or next(iter(towers))].encoder.eval()
 
 
+def tokenizer(run: str | Path, modality: str):
+    """What makes token ids of text as the encoder of `modality` wants them: tokenizer("runs/x-1", "text").ids("some text").
+
+    RunError when that modality of the run's data is no text.
+    """
+    from counterpoint.data.text import Text
+
+    found = Run.open(run)
+    kind = found.facts().get("given", {}).get(modality, {}).get("tokenizer")
+    if kind is None:
+        raise RunError(f"{found.folder}: {modality!r} is not text")
+    kept = found.folder / f"{modality}.tokenizer.json"
+    return Text(tokenizer=str(kept) if kept.is_file() else kind, max_tokens=None)
+
+
 def load_towers(run: Run) -> dict[str, nn.Module]:
     """The trained towers of a run, built from its recipe and what the data said then; no data is read."""
     from counterpoint.assembly import build_tower

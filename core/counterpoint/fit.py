@@ -95,6 +95,9 @@ def _create(recipe: Recipe, root: Path) -> Run:
 
 def _describe(run: Run, recipe: Recipe, assembly: Assembly, shapes: dict) -> None:
     run.write("recipe.yaml", recipe.as_yaml())
+    assets = getattr(assembly.dataset, "assets", dict)()
+    for name, text in assets.items():
+        run.write(name, text)
     providers = {call.component.provider.distribution for call in recipe.calls()}
     run.note(
         name=run.name, created=now(), state="training", seed=recipe.seed, recipe=str(recipe.source),

@@ -37,6 +37,11 @@ def counterpoint_datasets() -> Table:
 
 
 @hookspec
+def counterpoint_readers() -> Table:
+    """`Reader`s of the domain's files, for the core's `manifest` and `folder` and the pack's own datasets."""
+
+
+@hookspec
 def counterpoint_evaluators() -> Table:
     """Evaluators `evaluator(fit, test) -> list[Score]` of embeddings."""
 

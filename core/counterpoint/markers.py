@@ -7,7 +7,9 @@ def chain(*, steps: list[Annotated[Any, Use("view")]]): ...
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-KINDS = ("dataset", "sampler", "encoder", "head", "view", "objective", "optimizer", "schedule", "evaluator", "callback")
+KINDS = (
+    "dataset", "reader", "sampler", "encoder", "head", "view", "objective", "optimizer", "schedule", "evaluator", "callback",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Given:
     name: str
 
 
+Reader = Annotated[Any, Use("reader")]
 Encoder = Annotated[Any, Use("encoder")]
 Head = Annotated[Any, Use("head")]
 Step = Annotated[Any, Use("view")]

@@ -92,6 +92,11 @@ class Draw:
             values = self._generate(keys, count, "uniform_")
         return values.view(len(self), *shape) * (high - low) + low
 
+    def positions(self, length: int) -> Tensor:
+        """float32 (n, length) in [0, 1): one number a position; a longer row begins with the numbers of a shorter one."""
+        numbers = splitmix64(self._row_keys()[:, None] + torch.arange(length, device=self.ids.device))
+        return _shift(numbers, 40).to(torch.float32) * 2.0**-24
+
     def normal(self, *shape: int) -> Tensor:
         """float32 (n, *shape) of the standard normal distribution."""
         count = int(np.prod(shape, dtype=np.int64))

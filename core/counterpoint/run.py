@@ -6,6 +6,7 @@ runs/quickstart-1/
   metrics.csv           step, epoch, name, value: appended, never rewritten
   checkpoints/          step-00000120.ckpt ...: the newest two of each stage
   encoder.safetensors   the trained towers
+  text.tokenizer.json   what the encoder of a modality needs beside its weights, if anything
   scores.json           every score with its interval and baselines
   summary.md            for a person
 """

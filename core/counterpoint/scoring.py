@@ -8,7 +8,7 @@ import torch
 
 from counterpoint.assembly import build_dataset, build_pipeline, build_tower, given_by
 from counterpoint.evaluate import table
-from counterpoint.evaluate.embed import Bare, Raw, embed
+from counterpoint.evaluate.embed import Bare, Raw, embed, observe
 from counterpoint.export import load_towers
 from counterpoint.extent import workers_of
 from counterpoint.recipe import Recipe
@@ -40,8 +40,11 @@ def evaluate(run: Run, recipe: Recipe) -> list[dict]:
         "skip": 0.1 if recipe.loader.on_bad == "skip" else 0.0,
     }
     models = _representations(run, last, given)
-    seen = [embed(models, pipelines, dataset, **options) for dataset in (train, test)]
-    return table.score({name: call.build() for name, call in _labelled(recipe.evaluate)}, *seen)
+    evaluators = {name: call.build() for name, call in _labelled(recipe.evaluate)}
+    observe(models, pipelines, train, options["workers"], options["skip"])
+    fitted = any(getattr(evaluator, "fits", True) for evaluator in evaluators.values())
+    fit = embed(models, pipelines, train, **options) if fitted else dict.fromkeys(models)
+    return table.score(evaluators, fit, embed(models, pipelines, test, **options))
 
 
 def _representations(run: Run, recipe: Recipe, given: dict) -> dict[str, dict]:
@@ -50,7 +53,7 @@ def _representations(run: Run, recipe: Recipe, given: dict) -> dict[str, dict]:
         table.TRAINED: load_towers(run),
         table.UNTRAINED: {m: build_tower(recipe, m, given[m]) for m in recipe.encoders},
     }
-    if raw := {m: Bare(Raw()) for m in recipe.encoders if _fixed_signal(given[m])}:
+    if raw := {m: Bare(Raw(), contrasted=False) for m in recipe.encoders if _fixed_signal(given[m])}:
         models[table.RAW] = raw
     for modality, calls in recipe.baselines.items():
         for label, call in _labelled(calls):

@@ -20,6 +20,7 @@ COMMANDS = {
     "packs": ("counterpoint.cli.packs", "list installed packs and their faults"),
     "list": ("counterpoint.cli.list", "list components"),
     "show": ("counterpoint.cli.show", "show the parameters and documentation of a component"),
+    "data": ("counterpoint.cli.data", "fetch the data that components need"),
     "recipes": ("counterpoint.cli.recipes", "list installed recipes"),
     "cp": ("counterpoint.cli.cp", "copy an installed recipe"),
     "check": ("counterpoint.cli.check", "check a recipe without training"),

@@ -1,244 +1,205 @@
-"""A dataset of files: every sample names one file, or one text, a modality. What `manifest` and `folder` make.
-
-Arrays are channels first, time last: (C, L), or (C, H, W) and so on.
-"""
+"""A dataset of files: every sample names one file, or one text, a modality. What `manifest`, `folder` and packs make."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from counterpoint.data import readers
 from counterpoint.data.dataset import Dataset, Sample, Spec, encode_categories
-from counterpoint.data.guard import check_array, name_of, reading
-from counterpoint.data.text import BYTE_VOCABULARY, read_text, text_ids, text_of
+from counterpoint.data.guard import name_of, raise_all, reading
+from counterpoint.data.reader import Reader
+from counterpoint.data.split import select
 from counterpoint.errors import DataError
 
-Layout = Literal["channels_first", "time_first"]
-HEADERS = 2000  # files of a modality whose header is read to learn whether their lengths are one
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """How the files of one modality become float32 tensors (C, L).
-
-    key       name of the array in a .npz, of the column in a table
-    layout    channels_first: (C, L); time_first: (L, C); None: channels first, but more channels than samples are
-              refused, because that is how the other layout looks
-    shape     what every file must have, None = any
-    constant  accept arrays whose values are all equal
-    """
-
-    key: str | None = None
-    layout: Layout | None = None
-    shape: tuple[int | None, ...] | None = None
-    min_length: int = 1
-    max_length: int | None = None
-    constant: bool = False
-
-    def read(self, path: str) -> Tensor:
-        array = self._channels_first(readers.read(path, self.key))
-        self._refuse_turned(array.shape, path)
-        with np.errstate(over="ignore"):  # what does not fit in float32 is infinite, and refused for that
-            array = np.ascontiguousarray(array, dtype=np.float32)
-        check_array(
-            array,
-            path,
-            shape=self.shape,
-            min_length=self.min_length,
-            max_length=self.max_length,
-            constant=self.constant,
-        )
-        return torch.from_numpy(array)
-
-    def shape_of(self, path: str) -> tuple[int, ...]:
-        """The shape that `read` would give, from the header."""
-        shape = readers.shape_of(path, self.key)
-        shape = (shape[-1], *shape[:-1]) if self.layout == "time_first" and len(shape) > 1 else shape
-        shape = (1, *shape) if len(shape) < 2 else shape
-        self._refuse_turned(shape, path)
-        return shape
-
-    def _channels_first(self, array: np.ndarray) -> np.ndarray:
-        if array.ndim < 2:
-            return array.reshape(1, -1)
-        return np.moveaxis(array, -1, 0) if self.layout == "time_first" else array
-
-    def _refuse_turned(self, shape: Sequence[int], path: str) -> None:
-        if self.layout is None and shape[0] > shape[-1]:
-            raise DataError(
-                f"{name_of(path)}: {shape[0]} channels of length {shape[-1]}; "
-                "say layout: time_first if the file is (time, channels), layout: channels_first if this is right"
-            )
-
-
-@dataclass(frozen=True)
-class Texts:
-    """How the cells of one modality become token ids: the text itself, or the name of a .txt file."""
-
-    def read(self, cell: str) -> Tensor:
-        return text_ids(read_text(cell) if self.is_file(cell) else cell)
-
-    @staticmethod
-    def is_file(cell: str) -> bool:
-        return cell.lower().endswith(".txt") and "\n" not in cell
+HEADERS = 2000  # files of a modality whose header is read to learn what they have in common
 
 
 class Files(Dataset):
     """Samples whose inputs stand in files; holds names and columns, no open files.
 
-    cells    modality -> one string a sample: a path or a text; empty = the sample lacks this modality
-    sources  modality -> how its cells are read
+    cells    modality -> one string a sample, a path or a text, or a list of them; empty = it lacks this modality
+    readers  modality -> how its cells are read
     classes  label -> names of its classes, by id
 
-    Text modalities give the ids of ByT5, and the text itself in `Sample.fields`.
+    What is a text also stands in `Sample.fields`, as it is, under the modality.
     """
 
     def __init__(
         self,
         *,
         spec: Spec,
-        cells: Mapping[str, Sequence[str]],
-        sources: Mapping[str, Arrays | Texts],
+        cells: Mapping[str, Sequence[str | Sequence[str]]],
+        readers: Mapping[str, Reader],
         groups: Mapping[str, np.ndarray],
         labels: Mapping[str, np.ndarray],
         classes: Mapping[str, list],
     ):
-        self.spec, self.cells, self.sources = spec, cells, sources
+        self.spec, self.cells, self.readers = spec, cells, readers
         self.groups, self.labels, self.classes = groups, labels, classes
 
     def inputs(self, index: int) -> dict[str, Tensor | list[Tensor]]:
         found = {}
-        for modality, source in self.sources.items():
+        for modality, reader in self.readers.items():
             if cell := self.cells[modality][index]:
-                with reading(cell, index):
-                    found[modality] = source.read(cell)
+                found[modality] = (
+                    _read(reader, cell, index)
+                    if isinstance(cell, str)
+                    else [_read(reader, part, index) for part in cell]
+                )
         return found
 
     def __getitem__(self, index: int) -> Sample:
         sample = super().__getitem__(index)
-        for modality, ids in sample.inputs.items():
-            if isinstance(self.sources[modality], Texts):
-                sample.fields[modality] = text_of(ids)
+        for modality in sample.inputs:
+            texts = [self.readers[modality].text(cell) for cell in _parts(self.cells[modality][index])]
+            if None not in texts:
+                sample.fields[modality] = texts[0] if len(texts) == 1 else texts
         return sample
+
+    def assets(self) -> dict[str, str]:
+        """Text files, by name, that the encoders trained on this need beside their weights."""
+        return {f"{m}.{name}": text for m, reader in self.readers.items() for name, text in reader.assets().items()}
+
+
+def _read(reader: Reader, cell: str, index: int) -> Tensor | list[Tensor]:
+    with reading(cell, index):
+        return reader.read(cell)
+
+
+def from_columns(
+    *,
+    cells: Mapping[str, Sequence[str | Sequence[str]]],
+    readers: Mapping[str, Reader],
+    groups: Mapping[str, Sequence[str]] | None = None,
+    labels: Mapping[str, Sequence] | None = None,
+    splits: Sequence[str] | None = None,
+    split: str = "train",
+    by: Sequence | None = None,
+    holdout: float = 0.2,
+    where: str = "data",
+    strict: bool = False,
+    lines: Sequence[int] | None = None,
+) -> Files:
+    """A dataset of columns, one entry a sample: cut into splits, its readers fitted and asked what the files have.
+
+    cells     modality -> path or text of every sample, "" = it lacks the modality; a list = several rows
+    readers   modality -> its reader
+    groups, labels  name -> text of every sample, "" = unknown; ids of identities and classes are those of all splits
+    splits    the split of every sample; None: `holdout` of the different values of `by` (default: the samples) is "test"
+    where     the data, as an error should name it
+    strict    refuse bad files among the first HEADERS, all at once; else reading them raises later
+    lines     the line of every sample in `where`, for the errors
+    """
+    count = len(next(iter(cells.values())))
+    chosen, names = select(split, splits, range(count) if by is None else by, holdout, where)
+    train, _ = select(names[0], splits, range(count) if by is None else by, holdout, where)
+    for modality, reader in readers.items():
+        reader.fit([part for i in train for part in _parts(cells[modality][i])])
+    known, problems = survey(readers, cells, strict)
+    tell = lambda i: f"{where}:{lines[i]}: " if lines is not None else ""  # noqa: E731
+    raise_all([tell(i) + problem for i, problem in sorted(problems)])
+    identities = {name: encode_categories(values) for name, values in (groups or {}).items()}
+    encoded = {name: encode_labels(values) for name, values in (labels or {}).items()}
+    spec = Spec(
+        size=len(chosen),
+        modalities=known,
+        groups={name: len(names) for name, (_, names) in identities.items()},
+        labels={name: None if names is None else len(names) for name, (_, names) in encoded.items()},
+        splits=names,
+    )
+    return Files(
+        spec=spec,
+        cells={modality: [column[i] for i in chosen] for modality, column in cells.items()},
+        readers=readers,
+        groups={name: ids[chosen] for name, (ids, _) in identities.items()},
+        labels={name: values[chosen] for name, (values, _) in encoded.items()},
+        classes={name: names for name, (_, names) in encoded.items() if names is not None},
+    )
+
+
+def _parts(cell: str | Sequence[str]) -> Sequence[str]:
+    return ([cell] if cell else []) if isinstance(cell, str) else cell
 
 
 def survey(
-    sources: Mapping[str, Arrays | Texts], cells: Mapping[str, Sequence[str]], rate: Mapping[str, float], strict: bool
-) -> tuple[dict[str, Arrays | Texts], dict[str, dict[str, Any]], list[tuple[int, str]]]:
-    """Sources that know their channels, what the spec says of each modality, and (position, problem) of bad files.
+    readers: Mapping[str, Reader], cells: Mapping[str, Sequence[str | Sequence[str]]], strict: bool
+) -> tuple[dict[str, dict[str, Any]], list[tuple[int, str]]]:
+    """What the spec says of each modality, and (position, problem) of bad files; the readers hear it, too.
 
     Without `strict` bad files are no problem while there is a good one: reading them raises later.
     """
     known: dict[str, dict[str, Any]] = {}
-    found, problems = dict(sources), []
-    for modality, source in sources.items():
-        if isinstance(source, Texts):
-            known[modality] = {"vocabulary": BYTE_VOCABULARY, "length": None}
-            continue
-        shapes, bad = _shapes(source, cells[modality])
-        shape, odd = _majority(shapes, cells[modality])
-        known[modality] = _known(shapes, sum(map(bool, cells[modality])))
-        found[modality] = replace(source, shape=shape)
-        problems += [(i, f"{modality}: {problem}") for i, problem in bad + odd if strict or not shapes]
-        if modality in rate:
-            known[modality]["rate"] = rate[modality]
-    return found, known, problems
-
-
-def _shapes(arrays: Arrays, paths: Sequence[str]) -> tuple[dict[int, tuple[int, ...]], list[tuple[int, str]]]:
-    """Shapes by position, and the files that have none.
-
-    Headers of up to HEADERS files; of formats without a header one file alone, because it must be read.
-    """
-    named = [i for i, path in enumerate(paths) if path]
-    headed = [i for i in named if not paths[i].lower().endswith(readers.HEADLESS)]
-    shapes: dict[int, tuple[int, ...]] = {}
     problems = []
-    for i in (headed or named)[:HEADERS]:
+    for modality, reader in readers.items():
+        paths = {i: path for i, cell in enumerate(cells[modality]) for path in _parts(cell)[:1] if reader.is_file(path)}
+        facts, bad = _facts(reader, paths)
+        common, odd = _common(facts, paths, reader.varies)
+        if len(facts) < len(paths):  # not every file was asked
+            common |= {name: None for name in common if name in reader.varies}
+        if facts:
+            reader.expect(common)
+        known[modality] = common | reader.given()
+        problems += [(i, f"{modality}: {problem}") for i, problem in bad + odd if strict or not facts]
+    return known, problems
+
+
+def _facts(reader: Reader, paths: Mapping[int, str]) -> tuple[dict[int, dict[str, Any]], list[tuple[int, str]]]:
+    """Facts by position, and the files that have none; of formats without a header one good file alone is asked."""
+    headed = [i for i, path in paths.items() if not path.lower().endswith(reader.headless or ("\0",))]
+    facts: dict[int, dict[str, Any]] = {}
+    problems = []
+    for i in (headed or list(paths))[:HEADERS]:
         try:
-            shapes[i] = arrays.shape_of(paths[i])
+            with reading(paths[i]):
+                facts[i] = reader.facts(paths[i])
         except DataError as error:
             problems.append((i, str(error)))
-        if shapes and not headed:
+        if facts and not headed:
             break
-    return shapes, problems
+    return facts, problems
 
 
-def _majority(
-    shapes: dict[int, tuple[int, ...]], paths: Sequence[str]
-) -> tuple[tuple[int | None, ...] | None, list[tuple[int, str]]]:
-    """The channels and number of dimensions that most files have, as a shape, and the files that have others."""
-    if not shapes:
-        return None, []
-    (channels, ndim), _ = Counter((shape[0], len(shape)) for shape in shapes.values()).most_common(1)[0]
+def _common(
+    facts: Mapping[int, dict[str, Any]], paths: Mapping[int, str], varies: frozenset[str]
+) -> tuple[dict[str, Any], list[tuple[int, str]]]:
+    """What most files have (None where it may vary and does), and the files that have something else."""
+    if not facts:
+        return {}, []
+    fixed = {i: {k: v for k, v in one.items() if k not in varies} for i, one in facts.items()}
+    most = Counter(repr(one) for one in fixed.values()).most_common(1)[0][0]
+    usual = next(one for one in fixed.values() if repr(one) == most)
     odd = [
-        (
-            i,
-            f"{name_of(paths[i])}: {shape[0]} channels (shape {shape}), most files have {channels} in {ndim} dimensions",
-        )
-        for i, shape in shapes.items()
-        if (shape[0], len(shape)) != (channels, ndim)
+        (i, f"{name_of(paths[i])}: {_told(one, usual)}, most files have {_told(usual, one)}")
+        for i, one in fixed.items()
+        if repr(one) != most
     ]
-    for i, _ in odd:
-        del shapes[i]
-    return (channels, *[None] * (ndim - 1)), odd
+    alike = [facts[i] for i, one in fixed.items() if repr(one) == most]
+    return {k: _one([one.get(k) for one in alike]) for k in alike[0]}, odd
 
 
-def _known(shapes: Mapping[int, tuple[int, ...]], files: int) -> dict[str, Any]:
-    if not shapes:
-        return {}
-    lengths = {shape[-1] for shape in shapes.values()}
-    one = len(lengths) == 1 and len(shapes) == files
-    return {"channels": next(iter(shapes.values()))[0], "length": lengths.pop() if one else None}
+def _one(values: Sequence[Any]) -> Any:
+    return values[0] if all(value == values[0] for value in values) else None
 
 
-def encode_labels(values: Sequence[str]) -> tuple[np.ndarray, list | None]:
+def _told(facts: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """`channels 3, rate 500`: the facts in which the two differ."""
+    return ", ".join(f"{k} {v}" for k, v in facts.items() if v != other.get(k)) or "none of these"
+
+
+def encode_labels(values: Sequence) -> tuple[np.ndarray, list | None]:
     """A column as int64 classes and their names, or as float64 values and None; an empty cell is unknown.
 
     Integers and words are classes; when any number has a fraction and all are numbers, they are values.
     """
     try:
-        numbers = np.array([float(value or "nan") for value in values])
+        numbers = np.array([float("nan" if value in ("", None) else value) for value in values])
     except ValueError:
         return encode_categories(values)
     told = numbers[~np.isnan(numbers)]
     if np.all(told == np.floor(told)) and np.all(np.abs(told) < 2**53):
         return encode_categories([None if np.isnan(number) else int(number) for number in numbers])
     return numbers, None
-
-
-def assemble(
-    *,
-    cells: Mapping[str, Sequence[str]],
-    sources: Mapping[str, Arrays | Texts],
-    known: Mapping[str, Mapping[str, Any]],
-    groups: Mapping[str, Sequence[str]],
-    labels: Mapping[str, Sequence[str]],
-    chosen: np.ndarray,
-    splits: tuple[str, ...],
-) -> Files:
-    """The Files at the positions `chosen`; ids of groups and classes are those of the whole table, in every split."""
-    identities = {name: encode_categories(values) for name, values in groups.items()}
-    encoded = {name: encode_labels(values) for name, values in labels.items()}
-    spec = Spec(
-        size=len(chosen),
-        modalities=known,
-        groups={name: len(names) for name, (_, names) in identities.items()},
-        labels={name: None if names is None else len(names) for name, (_, names) in encoded.items()},
-        splits=splits,
-    )
-    return Files(
-        spec=spec,
-        cells={modality: [column[i] for i in chosen] for modality, column in cells.items()},
-        sources=sources,
-        groups={name: ids[chosen] for name, (ids, _) in identities.items()},
-        labels={name: values[chosen] for name, (values, _) in encoded.items()},
-        classes={name: names for name, (_, names) in encoded.items() if names is not None},
-    )

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from counterpoint.data.files import Arrays, Files, Layout, Texts, assemble, survey
+from counterpoint.data.arrays import Arrays
+from counterpoint.data.files import Files, from_columns
 from counterpoint.data.guard import MAX_BYTES, fault_of, name_of, raise_all, reading
-from counterpoint.data.readers import readable
-from counterpoint.data.split import select
+from counterpoint.data.reader import Reader, no_reader
 from counterpoint.errors import DataError, suggest
+from counterpoint.markers import Reader as ReaderCall
 
 SPLITS = ("train", "val", "valid", "validation", "dev", "test")
 
@@ -25,26 +26,20 @@ def folder(
     *,
     path: str,
     modality: str,
+    reader: ReaderCall | None = None,
     pattern: str = "**/*",
-    text: bool = False,
     label: Literal["parent"] | None = "parent",
     groups: dict[str, str] | None = None,
     split: str = "train",
     holdout: float = 0.2,
     holdout_by: str | None = None,
-    key: str | None = None,
-    rate: float | None = None,
-    layout: Layout | None = None,
-    min_length: int = 1,
-    max_length: int | None = None,
-    constant: bool = False,
     strict: bool = True,
 ) -> Files:
     """The files under a folder, in the byte order of their names; hidden files are left out.
 
     modality    what the files are
-    pattern     which files (a glob under `path`); they must all be of one kind that has a reader
-    text        the files are .txt with the text itself, not numbers
+    reader      how they are read, one of `counterpoint list reader`; the default is `arrays`
+    pattern     which files (a glob under `path`); the reader must read them all
     label       parent: a label `class`, the name of the folder that the file is in; a file that lies in `path` itself
                 has none
     groups      name -> regular expression searched in the path under `path`; its one parenthesis is the identity
@@ -52,32 +47,31 @@ def folder(
                 train, val, valid, validation, dev or test, those are the splits
     holdout     fraction of the identities that are in test and not in train
     holdout_by  name of the group of those identities; default: the first group, else every file by itself
-    key, rate, layout, min_length, max_length, constant, strict  as in `manifest`, for the one modality
+    strict      look at every file first, and refuse to start when any is bad; false leaves bad files to the loader
 
     Raises DataError with every bad file.
     """
-    top = Path(path).expanduser()
+    top, reader = Path(path).expanduser(), reader or Arrays()
     names = _names(top, pattern)
-    _check_kinds(top, names, text)
+    _check_kinds(top, names, reader)
     identities = {name: _matches(top, names, name, expression) for name, expression in (groups or {}).items()}
     by = holdout_by or next(iter(identities), None)
     if by is not None and by not in identities:
         raise DataError(f"{name_of(top)}: holdout_by: there is no group {by!r}{suggest(by, identities)}")
-    cells = {modality: [os.path.join(top, name) for name in names]}
-    faults = [(cell, fault_of(cell, MAX_BYTES)) for cell in cells[modality]] if strict else []
+    cells = [os.path.join(top, name) for name in names]
+    faults = [(cell, fault_of(cell, MAX_BYTES)) for cell in cells] if strict else []
     raise_all([f"{name_of(cell)}: {fault}" for cell, fault in faults if fault])
-    source = Texts() if text else Arrays(key, layout, None, min_length, max_length, constant)
-    sources, known, problems = survey({modality: source}, cells, {} if rate is None else {modality: rate}, strict)
-    raise_all([problem for _, problem in problems])
-    chosen, splits = select(split, _splits(names), identities[by] if by else names, holdout, name_of(top))
-    return assemble(
-        cells=cells,
-        sources=sources,
-        known=known,
+    return from_columns(
+        cells={modality: cells},
+        readers={modality: reader},
         groups=identities,
         labels=_labels(names) if label else {},
-        chosen=chosen,
-        splits=splits,
+        splits=_splits(names),
+        split=split,
+        by=identities[by] if by else names,
+        holdout=holdout,
+        where=name_of(top),
+        strict=strict,
     )
 
 
@@ -93,17 +87,20 @@ def _names(top: Path, pattern: str) -> list[str]:
     return names
 
 
-def _check_kinds(top: Path, names: Sequence[str], text: bool) -> None:
-    """Files that no reader knows, or of another kind than most, are an error: they are there by accident."""
-    fits = Texts.is_file if text else readable
-    good = Counter(Path(name).suffix.lower() for name in names if fits(name))
-    kind = good.most_common(1)[0][0] if good else (".txt" if text else ".npy")
-    others = Counter(Path(name).suffix.lower() or name for name in names if not name.lower().endswith(kind))
+def _check_kinds(top: Path, names: Sequence[str], reader: Reader) -> None:
+    """Files that the reader does not read are an error: they are there by accident, or the reader is another."""
+    suffix = lambda name: PurePosixPath(name).suffix.lower() or name  # noqa: E731
+    good = Counter(suffix(name) for name in names if reader.reads(name))
+    if not good and len({suffix(name) for name in names}) == 1:
+        raise DataError(f"{name_of(top)}: {no_reader(names[0], reader)}")
+    kind = good.most_common(1)[0][0] if good else next(iter(reader.suffixes))
+    notes = set(reader.headless) - {kind}  # a notes.txt among recordings is no recording
+    others = Counter(suffix(name) for name in names if not reader.reads(name) or suffix(name) in notes)
     if others:
         counts = ", ".join(f"{count} {other}" for other, count in others.most_common(5))
         raise DataError(
             f"{name_of(top)}: {others.total()} of {len(names)} files are not {kind} ({counts}); say which to take, as in "
-            f"pattern: '**/*{kind}', or let a domain pack's dataset read them"
+            f"pattern: '**/*{kind}', or another `reader`"
         )
 
 

@@ -9,12 +9,13 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from counterpoint.data.files import Arrays, Files, Layout, Texts, assemble, survey
+from counterpoint.data.arrays import Arrays
+from counterpoint.data.files import Files, from_columns
 from counterpoint.data.guard import MAX_BYTES, fault_of, name_of, raise_all
-from counterpoint.data.readers import no_reader, readable
-from counterpoint.data.split import select
+from counterpoint.data.reader import Reader, no_reader
 from counterpoint.data.table import Table, raise_problems, read_table
 from counterpoint.errors import DataError, suggest
+from counterpoint.markers import Reader as ReaderCall
 
 PROBED = 50  # cells of a column that are tried as file names when `inputs` is left out
 
@@ -23,7 +24,7 @@ def manifest(
     *,
     path: str,
     inputs: dict[str, str] | None = None,
-    text: dict[str, str] | None = None,
+    readers: dict[str, ReaderCall] | None = None,
     groups: list[str] | None = None,
     labels: list[str] | None = None,
     split: str = "train",
@@ -31,72 +32,55 @@ def manifest(
     holdout: float = 0.2,
     holdout_by: str | None = None,
     root: str | None = None,
-    keys: dict[str, str] | None = None,
-    rate: dict[str, float] | None = None,
-    layout: Layout | None = None,
-    min_length: int = 1,
-    max_length: int | None = None,
-    constant: bool = False,
     strict: bool = True,
 ) -> Files:
     """The samples of a CSV, TSV or Parquet table of which each row is one, in the order of the table.
 
-    inputs        modality -> column of file names, relative to `root` (default: the table's folder); an empty cell
-                  means that the sample lacks the modality. Left out: every column that names existing files
-    text          modality -> column whose cells are the text itself, or names of .txt files
+    inputs        modality -> column of file names, relative to `root` (default: the table's folder), or of texts; an
+                  empty cell means that the sample lacks the modality. Left out: every column that names existing files
+    readers       modality -> how its files are read, one of `counterpoint list reader`; the default is `arrays`
     groups        columns of identities (patient, device): ids in sorted order, empty = unknown
     labels        columns: integers and words are classes; other numbers are values, empty = unknown
     split         the split to give: train or test, or a value of `split_column`
     split_column  column that names each row's split; where the table has none, identities are held out
     holdout       fraction of the identities that are in test and not in train, chosen by a hash of each
     holdout_by    column of those identities; default: the first group, else every row by itself
-    keys          modality -> array of the .npz, or column of the table, that its files hold it under
-    rate          modality -> sampling rate in Hz
-    layout        channels_first: arrays are (C, L); time_first: (L, C). Arrays (L,) become (1, L). Left out: channels
-                  first, and more channels than samples are refused
-    min_length, max_length  bounds of an array's last dimension, in samples
-    constant      accept arrays whose values are all equal
     strict        look at every file's size and at up to 2000 headers first, and refuse to start when any is bad; false
                   leaves bad files to the loader (`loader: {on_bad: skip}`)
 
-    Arrays come as float32 (C, L); texts as the ids of ByT5, and the text itself in `fields`. Raises DataError with
-    every problem of the table, each with its line.
+    Text stands in `fields`, too, as it is. Raises DataError with every problem of the table, each with its line.
     """
     table = read_table(path)
     folder = Path(root).expanduser() if root is not None else Path(table.path).parent
-    text, groups, labels = text or {}, groups or [], labels or []
+    readers, groups, labels = readers or {}, groups or [], labels or []
     by = holdout_by or next(iter(groups), None)
-    _check_columns(table, inputs or {}, text, groups, labels, split_column, holdout_by)
+    _check_columns(table, inputs or {}, groups, labels, split_column, holdout_by)
     if inputs is None:
-        others = {*text.values(), *groups, *labels, by, split_column, "id"}
-        inputs = _columns_of_files(table, folder, others, needed=not text)
-    _check_modalities(table, inputs, text, keys or {}, rate or {})
-    cells = _cells(table, folder, inputs, text)
-    bad_files = _check_files(table, cells, inputs, text) if strict else []
+        others = {*groups, *labels, by, split_column, "id"}
+        inputs = _columns_of_files(table, folder, others)
+    _check_readers(table, inputs, readers)
+    readers = {modality: readers.get(modality) or Arrays() for modality in inputs}
+    cells = _cells(table, folder, inputs, readers)
+    bad_files = _check_files(table, cells, inputs, readers) if strict else []
     raise_problems(table.path, [*_check_rows(table, cells, split_column), *bad_files])
-    sources: dict[str, Arrays | Texts] = {
-        m: Arrays((keys or {}).get(m), layout, None, min_length, max_length, constant) for m in inputs
-    } | {m: Texts() for m in text}
-    sources, known, problems = survey(sources, cells, rate or {}, strict)
-    raise_problems(table.path, [(table.lines[i], problem) for i, problem in problems])
-    chosen, splits = select(
-        split, table.columns.get(split_column or ""), _identities(table, by), holdout, name_of(table.path)
-    )
-    return assemble(
+    return from_columns(
         cells=cells,
-        sources=sources,
-        known=known,
+        readers=readers,
         groups={name: table.columns[name] for name in groups},
         labels={name: table.columns[name] for name in labels},
-        chosen=chosen,
-        splits=splits,
+        splits=table.columns.get(split_column or ""),
+        split=split,
+        by=_identities(table, by),
+        holdout=holdout,
+        where=name_of(table.path),
+        strict=strict,
+        lines=table.lines,
     )
 
 
-def _check_columns(table: Table, inputs, text, groups, labels, split_column: str | None, holdout_by) -> None:
+def _check_columns(table: Table, inputs, groups, labels, split_column: str | None, holdout_by) -> None:
     """Every column that is asked for and not there, in one error."""
     asked = [(f"inputs.{modality}", column) for modality, column in inputs.items()]
-    asked += [(f"text.{modality}", column) for modality, column in text.items()]
     asked += [("groups", column) for column in groups] + [("labels", column) for column in labels]
     asked += [("holdout_by", holdout_by)] if holdout_by else []
     asked += [("split_column", split_column)] if split_column not in (None, "split") else []
@@ -108,14 +92,14 @@ def _check_columns(table: Table, inputs, text, groups, labels, split_column: str
     raise_all(problems)
 
 
-def _columns_of_files(table: Table, folder: Path, others: set[str | None], needed: bool) -> dict[str, str]:
+def _columns_of_files(table: Table, folder: Path, others: set[str | None]) -> dict[str, str]:
     """Columns of which one of the first cells names an existing file, each as a modality of its own name."""
     found = {}
     for column, values in table.columns.items():
         first = [value for value in values[:1000] if value][:PROBED]
         if column not in others and any(os.path.isfile(folder / value) for value in first):
             found[column] = column
-    if needed and not found:
+    if not found:
         raise DataError(
             f"{name_of(table.path)}: no column names existing files (columns: {', '.join(table.columns)}; looked in "
             f"{name_of(folder)}); say inputs: {{modality: column}}, and root: FOLDER if the files are elsewhere"
@@ -123,24 +107,22 @@ def _columns_of_files(table: Table, folder: Path, others: set[str | None], neede
     return found
 
 
-def _check_modalities(table: Table, inputs, text, keys, rate) -> None:
-    problems = [f"{m!r} is both in inputs and in text" for m in sorted(set(inputs) & set(text))]
-    for parameter, named in (("keys", keys), ("rate", rate)):
-        problems += [
-            f"{parameter}.{m}: {m!r} is not a modality of files{suggest(m, inputs)}" for m in named if m not in inputs
-        ]
-    problems += ["inputs and text are both empty: there is nothing to read"] if not inputs and not text else []
+def _check_readers(table: Table, inputs: Mapping[str, str], readers: Mapping[str, Reader]) -> None:
+    problems = [f"readers.{m}: {m!r} is not a modality{suggest(m, inputs)}" for m in readers if m not in inputs]
+    problems += [] if inputs else ["inputs is empty: there is nothing to read"]
     raise_all([f"{name_of(table.path)}: {problem}" for problem in problems])
 
 
-def _cells(table: Table, folder: Path, inputs: Mapping[str, str], text: Mapping[str, str]) -> dict[str, list[str]]:
+def _cells(
+    table: Table, folder: Path, inputs: Mapping[str, str], readers: Mapping[str, Reader]
+) -> dict[str, list[str]]:
     """modality -> full path, text, or "" of every row."""
     top = os.fspath(folder)
-    located = lambda cell: os.path.join(top, os.path.expanduser(cell)) if cell else ""  # noqa: E731
-    cells = {m: [located(cell) for cell in table.columns[column]] for m, column in inputs.items()}
-    for m, column in text.items():
-        cells[m] = [located(cell) if Texts.is_file(cell) else cell for cell in table.columns[column]]
-    return cells
+    located = lambda cell: os.path.join(top, os.path.expanduser(cell))  # noqa: E731
+    return {
+        m: [located(cell) if cell and readers[m].is_file(cell) else cell for cell in table.columns[column]]
+        for m, column in inputs.items()
+    }
 
 
 def _check_rows(table: Table, cells: Mapping[str, list[str]], split_column: str | None) -> list[tuple[int, str]]:
@@ -163,25 +145,28 @@ def _check_ids(table: Table) -> list[tuple[int, str]]:
     ]
 
 
-def _check_files(table: Table, cells: Mapping[str, list[str]], inputs, text) -> list[tuple[int, str]]:
-    """Files that no reader knows or that cannot be opened, by name and `stat` alone."""
+def _check_files(
+    table: Table, cells: Mapping[str, list[str]], inputs: Mapping[str, str], readers: Mapping[str, Reader]
+) -> list[tuple[int, str]]:
+    """Files that their reader does not read or that cannot be opened, by name and `stat` alone."""
     problems: list[tuple[int, str]] = []
     for modality, column in cells.items():
-        hint = "" if modality in text else _text_hint(modality, inputs[modality], column)
+        reader = readers[modality]
+        hint = _text_hint(modality, reader, column)
         for line, cell in zip(table.lines, column):
-            if not cell or (modality in text and not Texts.is_file(cell)):
+            if not cell or not reader.is_file(cell) or (reader.directories and os.path.isdir(cell)):
                 continue
             if fault := fault_of(cell, MAX_BYTES):
                 problems.append((line, f"{modality}: {name_of(cell)}: {fault}{hint}"))
-            elif not readable(cell):
-                problems.append((line, f"{modality}: {name_of(cell)}: {no_reader(cell)}"))
+            elif not reader.reads(cell):
+                problems.append((line, f"{modality}: {name_of(cell)}: {no_reader(cell, reader)}"))
     return problems
 
 
-def _text_hint(modality: str, column: str, cells: Sequence[str]) -> str:
-    if any(readable(cell) for cell in cells if cell):
+def _text_hint(modality: str, reader: Reader, cells: Sequence[str]) -> str:
+    if any(reader.reads(cell) for cell in cells if cell):
         return ""
-    return f"; if the cells are the text itself, say text: {{{modality}: {column}}}"
+    return f"; if the cells are the text itself, say readers: {{{modality}: {{use: text}}}}"
 
 
 def _identities(table: Table, by: str | None) -> list[str]:

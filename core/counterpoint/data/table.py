@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from counterpoint.data.guard import check_file, name_of, raise_all, reading
-from counterpoint.data.readers import parquet
+from counterpoint.data.numbers import parquet
 from counterpoint.errors import DataError
 
 

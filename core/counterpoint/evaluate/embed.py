@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from counterpoint.batch import Features, View
+from counterpoint.batch import Batch, Features, View
 from counterpoint.data.collate import collate
 from counterpoint.data.guard import Skipped
 from counterpoint.data.plan import Seeded
+from counterpoint.errors import ComponentError
 from counterpoint.evaluate.evaluator import Embeddings
 from counterpoint.tower import Tower
 from counterpoint.views.pipeline import Pipeline
@@ -27,14 +28,38 @@ class Raw(nn.Module):
 
 
 class Bare(nn.Module):
-    """An encoder without head, in the place of a tower."""
+    """An encoder without head, in the place of a tower: its z is its h, unless `contrasted` is False.
 
-    def __init__(self, encoder: nn.Module):
+    One with the attribute `reads_text` is called with the texts of the rows, not with their tokens. One with a method
+    `observe` is shown the training split first, in the same form.
+    """
+
+    def __init__(self, encoder: nn.Module, contrasted: bool = True):
         super().__init__()
-        self.tower = Tower("", encoder, nn.Identity())
+        self.tower, self.contrasted = Tower("", encoder, nn.Identity()), contrasted
 
-    def features(self, view: View) -> Features:
-        return self.tower.features(view)
+    @property
+    def encoder(self) -> nn.Module:
+        return self.tower.encoder
+
+    def features(self, view: View, texts: list[str] | None = None) -> Features:
+        if not self._reads_text():
+            return self.tower.features(view)
+        return Features(self.encoder(self._texts(view, texts)))
+
+    def observe(self, view: View, texts: list[str] | None) -> None:
+        if self._reads_text():
+            self.encoder.observe(self._texts(view, texts))
+        else:
+            self.encoder.observe(view.data, view.mask)
+
+    def _reads_text(self) -> bool:
+        return getattr(self.encoder, "reads_text", False)
+
+    def _texts(self, view: View, texts: list[str] | None) -> list[str]:
+        if texts is None:
+            raise ComponentError(f"{type(self.encoder).__name__} reads text; the modality {view.modality!r} has none")
+        return texts
 
 
 def loader(dataset, batch: int, workers: int) -> DataLoader:
@@ -71,6 +96,38 @@ def embed(
     return {name: _columns(embeddings, dataset) for name, embeddings in found.items()}
 
 
+@torch.no_grad()
+def observe(
+    models: Mapping[str, Mapping[str, nn.Module]],
+    pipelines: Mapping[str, Pipeline],
+    dataset,
+    workers: int = 0,
+    skip: float = 0.0,
+) -> None:
+    """Show the training split to the baselines that want to see it; nothing is read when none does."""
+    wanting = [
+        (m, model)
+        for towers in models.values()
+        for m, model in towers.items()
+        if isinstance(model, Bare) and hasattr(model.encoder, "observe")
+    ]
+    for samples in _readable(loader(dataset, 64, workers), dataset, skip) if wanting else ():
+        for modality, model in wanting:
+            if modality in samples.inputs:
+                raw = samples.inputs[modality]
+                model.observe(pipelines[modality].prepare(raw), _texts(samples, raw))
+
+
+def _texts(samples: Batch, raw: View) -> list[str] | None:
+    """The text of every row, where the data gives it."""
+    fields = samples.fields.get(raw.modality)
+    if not isinstance(fields, list):
+        return None
+    part = raw.meta["part"].tolist() if "part" in raw.meta else [0] * len(raw)
+    found = [fields[row] if isinstance(fields[row], str) else fields[row][i] for row, i in zip(raw.row.tolist(), part)]
+    return found if all(isinstance(text, str) for text in found) else None
+
+
 def _readable(batches, dataset, skip: float):
     skipped = Skipped(size=len(dataset), limit=skip)
     for samples in batches:
@@ -87,16 +144,17 @@ def _embed(models, pipelines, batches, device) -> dict[str, Embeddings]:
                 continue
             index = samples.index[raw.row]
             view = pipelines[modality].prepare(raw)
+            texts = _texts(samples, raw)
             for name, towers in models.items():
                 if modality in towers:
-                    _add(parts, name, modality, towers[modality], view, index)
+                    _add(parts, name, modality, towers[modality], view, index, texts)
     result = {name: Embeddings({}, {}) for name in models}
     for (name, modality, what), pieces in parts.items():
         getattr(result[name], what)[modality] = torch.cat(pieces)
     return result
 
 
-def _add(parts: dict, name: str, modality: str, model: nn.Module, view: View, index: Tensor) -> None:
+def _add(parts: dict, name: str, modality: str, model: nn.Module, view: View, index: Tensor, texts) -> None:
     view = _in_precision_of(model, view)
     keep = lambda what, value: parts.setdefault((name, modality, what), []).append(value.cpu())  # noqa: E731
     if isinstance(model, Tower):
@@ -104,7 +162,10 @@ def _add(parts: dict, name: str, modality: str, model: nn.Module, view: View, in
         keep("z", encoded.z.float())
         keep("h", encoded.h.float())
     else:
-        keep("h", model.features(view).h.float())
+        h = model.features(view, texts).h.float()
+        keep("h", h)
+        if model.contrasted:
+            keep("z", h)
     keep("index", index)
 
 

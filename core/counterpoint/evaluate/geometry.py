@@ -30,6 +30,7 @@ class Geometry:
 
     on = "z"
     crosses = False
+    fits = False
 
     def __init__(self, *, modality: str | None = None, by: str = "index", t: float = 2.0, rows: int = 10_000):
         if not t > 0:

@@ -15,6 +15,7 @@ from counterpoint.errors import ComponentError, CounterpointError
 from counterpoint.evaluate.bootstrap import means, scores
 from counterpoint.evaluate.evaluator import Embeddings, Score
 from counterpoint.evaluate.rows import Rows, modalities, rows
+from counterpoint.randomness import splitmix64
 
 
 class Retrieval:
@@ -32,8 +33,13 @@ class Retrieval:
     by          "index", or the name of a label or group
     ks          how many first keys recall looks at
     on          contrasted embedding `z` or representation `h`
+    within      group (language): a query is ranked among the keys of its own value alone
+    pool        a query is ranked among the keys of a block of this many samples, chosen by a hash of the sample, as the
+                1,000 candidates of CodeSearchNet (Husain et al., 2019, section 3); samples that fill no block are left out
     cluster     group whose queries are not independent (patient): the interval resamples whole groups
     """
+
+    fits = False  # only the test split is looked at
 
     def __init__(
         self,
@@ -43,23 +49,53 @@ class Retrieval:
         by: str = "index",
         ks: Sequence[int] = (1, 5, 10),
         on: Literal["h", "z"] = "z",
+        within: str | None = None,
+        pool: int | None = None,
         cluster: str | None = None,
     ):
         if not ks or min(ks) < 1:
             raise ComponentError(f"retrieval: ks must name at least one rank, each at least 1; got {list(ks)}")
+        if pool is not None and pool < 2:
+            raise ComponentError(f"retrieval: pool is at least 2 candidates; got {pool}")
         self.query, self.key, self.by, self.ks, self.on, self.cluster = query, key, by, sorted(set(ks)), on, cluster
+        self.within, self.pool = within, pool
         self.crosses = query != key or (query is None and by == "index")
 
     def needs(self) -> set[str]:
-        return {name for name in (self.by, self.cluster) if name not in (None, "index")}
+        return {name for name in (self.by, self.within, self.cluster) if name not in (None, "index")}
 
     def __call__(self, fit: Embeddings | None, test: Embeddings) -> list[Score]:
         found = []
         for query, key in self._directions(test):
             asked = rows("retrieval", test, self.on, query, self.by, self.cluster)
             keys = rows("retrieval", test, self.on, key, self.by, self.cluster)
-            found += self._score(query, key, asked, keys)
+            found += self._score(query, key, asked, keys, self._blocks(test, query, key, asked, keys))
         return found
+
+    def _blocks(self, test: Embeddings, query: str, key: str, asked: Rows, keys: Rows) -> list[tuple[Tensor, Tensor]]:
+        """Positions of the queries and of the keys that are ranked together, one pair a block."""
+        of_query, of_key = asked.index * 0, keys.index * 0
+        if self.within is not None:
+            of_query, of_key = (
+                _at(test.column(self.within, m), test.index[m], r.index) for m, r in ((query, asked), (key, keys))
+            )
+        blocks = [(of_query == value, of_key == value) for value in of_query.unique().tolist() if value >= 0]
+        if self.pool is not None:
+            blocks = [
+                (q & torch.isin(asked.index, chosen), k & torch.isin(keys.index, chosen))
+                for q, k in blocks
+                for chosen in self._pools(torch.cat([asked.index[q], keys.index[k]]).unique())
+            ]
+        return [(q.nonzero()[:, 0], k.nonzero()[:, 0]) for q, k in blocks]
+
+    def _pools(self, samples: Tensor) -> list[Tensor]:
+        """`samples` in the order of a hash, in blocks of `pool`; CounterpointError when they fill none."""
+        shuffled = samples[torch.argsort(splitmix64(samples))]
+        if len(samples) < self.pool:
+            raise CounterpointError(
+                f"retrieval: pool: {self.pool} candidates asked for; the test has {len(samples)} samples"
+            )
+        return [block for block in shuffled.split(self.pool) if len(block) == self.pool]
 
     def _directions(self, test: Embeddings) -> list[tuple[str, str]]:
         queries = modalities("retrieval", test, self.on, self.query)
@@ -68,13 +104,17 @@ class Retrieval:
             return [(queries[0], keys[0])]
         return [pair for pair in permutations(getattr(test, self.on), 2) if pair[0] in queries and pair[1] in keys]
 
-    def _score(self, query: str, key: str, asked: Rows, keys: Rows) -> list[Score]:
+    def _score(self, query: str, key: str, asked: Rows, keys: Rows, blocks: list[tuple[Tensor, Tensor]]) -> list[Score]:
         title = query if query == key else f"{query}->{key}"
         if asked.x.shape[1] != keys.x.shape[1]:
             raise CounterpointError(
                 f"retrieval: {title}: {self.on!r} of both must have one width; got {asked.x.shape[1]} and {keys.x.shape[1]}"
             )
-        figures, several = rank(asked.x, keys.x, asked.target, keys.target, self.ks, own=query == key)
+        ranked = [
+            rank(asked.x[q], keys.x[k], asked.target[q], keys.target[k], self.ks, own=query == key) for q, k in blocks
+        ]
+        figures, several = torch.cat([one for one, _ in ranked]), any(several for _, several in ranked)
+        cluster = asked.cluster[torch.cat([q for q, _ in blocks])]
         counted = ~figures[:, 0].isnan()
         if not counted.any():
             remedy = "; name a label or group as `by`" if self.by == "index" and query == key else ""
@@ -84,7 +124,13 @@ class Retrieval:
         part = "" if query == key else f"{title}/"
         names = [f"{part}{name}" for name in (*(f"R@{k}" for k in self.ks), "MRR", "mAP")]
         shown = len(names) if several else len(names) - 1
-        return scores(names[:shown], means(figures[counted, :shown]), asked.cluster[counted])
+        return scores(names[:shown], means(figures[counted, :shown]), cluster[counted])
+
+
+def _at(values: Tensor, index: Tensor, wanted: Tensor) -> Tensor:
+    """The values of the samples `wanted`, of those (n,) that the samples `index` (n,) have."""
+    order = torch.argsort(index, stable=True)
+    return values[order[torch.searchsorted(index[order].contiguous(), wanted)]]
 
 
 def cosine(queries: Tensor, keys: Tensor) -> Tensor:

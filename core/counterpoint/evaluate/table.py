@@ -13,7 +13,7 @@ TRAINED, UNTRAINED, RAW = "trained encoder", "untrained encoder", "raw input"
 
 
 def score(
-    evaluators: Mapping[str, object], fit: Mapping[str, Embeddings], test: Mapping[str, Embeddings]
+    evaluators: Mapping[str, object], fit: Mapping[str, Embeddings | None], test: Mapping[str, Embeddings]
 ) -> list[dict]:
     """One record a score: evaluator, metric, representation, value, interval, number of queries."""
     records = []

@@ -10,7 +10,7 @@ from counterpoint.batch import Outputs, Pair
 from counterpoint.errors import ComponentError
 from counterpoint.kernels import Grouped, info_nce, softmax_stats
 from counterpoint.kernels.info_nce import share_of_forward
-from counterpoint.objectives.objective import Needs, Objective, mean
+from counterpoint.objectives.objective import Momentum, Needs, Objective, mean
 from counterpoint.objectives.rows import pair_ids
 from counterpoint.objectives.temperature import Temperature
 
@@ -37,6 +37,8 @@ class InfoNCE(Objective):
     pairs            all, within, across, or a modality (the query of every pair)
     direction        forward, both, or the share of forward in [0, 1]
     label_smoothing  share of the target spread evenly over all candidates (index positives only)
+    momentum         decay of momentum encoders whose outputs, detached, are the keys of every student view, forward only
+                     (Abbaspourazad et al., ICLR 2024, section 3.2, with a group as `positives`); None: the student's are
 
     Departs from the paper, which scores with a bilinear form, by cosine and temperature, as has become usual.
     """
@@ -52,17 +54,19 @@ class InfoNCE(Objective):
         pairs: str = "all",
         direction: Literal["forward", "both"] | float = "both",
         label_smoothing: float = 0.0,
+        momentum: float | None = None,
     ):
         super().__init__()
         if label_smoothing and positives != "index":
             raise ComponentError(f"objective: label_smoothing goes with positives: index; got positives: {positives}")
         self.temperature = Temperature(temperature, learnable)
         self.positives, self.pairs, self.label_smoothing = positives, pairs, label_smoothing
-        self.direction = share_of_forward(direction)
+        self.momentum, self.direction = momentum, 1.0 if momentum is not None else share_of_forward(direction)
 
     def needs(self) -> Needs:
         groups = frozenset() if self.positives == "index" else frozenset({self.positives})
-        return Needs(pairs=self.pairs, batch=2, groups=groups)
+        follows = None if self.momentum is None else Momentum(self.momentum)
+        return Needs(pairs=self.pairs, batch=2, groups=groups, momentum=follows)
 
     def which(self, outputs: Outputs) -> str:
         """The kind of pairs the loss is over."""
@@ -70,7 +74,7 @@ class InfoNCE(Objective):
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         temperature = self.temperature()
-        pairs = outputs.pairs(self.which(outputs))
+        pairs = outputs.pairs(self.which(outputs), keys="student" if self.momentum is None else "momentum")
         terms = [self._pair_loss(pair, temperature, outputs) for pair in pairs]
         return mean(terms, outputs), self.temperature.parts()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from counterpoint.data import readers
+from counterpoint.data import numbers
 from counterpoint.data.guard import check_file, name_of, reading
 from counterpoint.errors import DataError, suggest
 
@@ -50,7 +50,7 @@ def _check(path: Path, series: np.ndarray, columns: Columns) -> None:
 def _read_npy(path: Path, key: str | None, named: Sequence[str], split_column: str | None):
     if named:
         raise DataError(f"{name_of(path)}: a .npy holds no columns, {', '.join(named)} among them; use a .npz")
-    return readers.read(path, key), {}
+    return numbers.read(path, key), {}
 
 
 def _read_npz(path: Path, key: str | None, named: Sequence[str], split_column: str | None):
@@ -88,7 +88,7 @@ def _read_csv(path: Path, key: str | None, named: Sequence[str], split_column: s
 
 
 def _read_parquet(path: Path, key: str | None, named: Sequence[str], split_column: str | None):
-    table = readers.parquet().read_table(path, use_threads=False)
+    table = numbers.parquet().read_table(path, use_threads=False)
     present = _present(path, table.column_names, named, split_column)
     columns = {name: _text(table.column(name).to_pylist()) for name in present}  # pandas makes 1.0 of 1 beside a gap
     return _series(path, table.to_pandas(), key, present), columns

@@ -22,10 +22,10 @@ def counterpoint_encoders():
 @hookimpl
 def counterpoint_view_generators():
     return {
-        "crop": "counterpoint_ecg.views.windows:Crop",
+        "crop": "counterpoint.views.signal:Crop",
         "crop_resize": "counterpoint_ecg.views.windows:CropResize",
-        "time_mask": "counterpoint_ecg.views.windows:TimeMask",
-        "noise": "counterpoint_ecg.views.amplitude:Noise",
+        "time_mask": "counterpoint.views.signal:TimeMask",
+        "noise": "counterpoint.views.signal:Noise",
         "scale": "counterpoint_ecg.views.amplitude:Scale",
         "baseline_wander": "counterpoint_ecg.views.amplitude:BaselineWander",
         "magnitude_warp": "counterpoint_ecg.views.amplitude:MagnitudeWarp",

@@ -43,7 +43,12 @@ def recordings(tmp_path):
 
 
 def test_a_table_of_a_users_own_recordings(recordings):
-    overrides = ["data.path=recordings.csv", f"data.rate.ecg={RATE}", "trainer.max_epochs=2", "encoders.ecg.width=8"]
+    overrides = [
+        "data.path=recordings.csv",
+        f"data.readers.ecg.rate={RATE}",
+        "trainer.max_epochs=2",
+        "encoders.ecg.width=8",
+    ]
     done = counterpoint_command(recordings, "fit", "ecg/from_manifest", *overrides)
     assert done.returncode == 0, done.stderr
     scores = json.loads((recordings / "runs/from_manifest-1/scores.json").read_text())
@@ -55,7 +60,7 @@ def test_a_table_of_a_users_own_recordings(recordings):
 
 def test_what_is_wrong_with_a_table_is_said_before_training(recordings):
     """All files that are missing at once, with their lines; then all that are damaged."""
-    words = ("fit", "ecg/from_manifest", "data.path=recordings.csv", f"data.rate.ecg={RATE}")
+    words = ("fit", "ecg/from_manifest", "data.path=recordings.csv", f"data.readers.ecg.rate={RATE}")
     signal = (recordings / "ecg/03-0.npy").read_bytes()
     for name in ("03-0.npy", "04-0.npy"):
         (recordings / "ecg" / name).unlink()

@@ -6,11 +6,12 @@ import torch
 from counterpoint.batch import View
 from counterpoint.errors import ComponentError, CounterpointError
 from counterpoint.randomness import Draw
-from counterpoint_ecg.views.amplitude import BaselineWander, Invert, MagnitudeWarp, Noise, Scale
+from counterpoint.views.series import interpolate, smooth
+from counterpoint.views.signal import Crop, Noise, TimeMask
+from counterpoint_ecg.views.amplitude import BaselineWander, Invert, MagnitudeWarp, Scale
 from counterpoint_ecg.views.leads import LeadDrop, LeadPermutation
-from counterpoint_ecg.views.series import interpolate, smooth
 from counterpoint_ecg.views.timing import Permutation, TimeReverse, TimeWarp
-from counterpoint_ecg.views.windows import Crop, CropResize, TimeMask
+from counterpoint_ecg.views.windows import CropResize
 
 SAME_SHAPE = {
     "crop_resize": CropResize(),

@@ -12,64 +12,9 @@ from torch import Tensor
 
 from counterpoint.errors import ComponentError
 from counterpoint.markers import MaybeRate
-from counterpoint.randomness import Draw, key
+from counterpoint.randomness import Draw
 from counterpoint.views.generator import Augmentation
-from counterpoint_ecg.views.series import clock, deviation, lengths, phases, real, smooth
-
-
-class Noise(Augmentation):
-    """Gaussian white noise at a signal-to-noise ratio, of every sample and lead by itself; (n, C, L) -> (n, C, L).
-
-    snr_db (20 when neither is given): decibels, 10 log10 of the lead's variance (its level does not count) over the noise's; a pair is the range
-    of a uniform draw. A flat lead gets none. sigma: the noise's standard deviation in the data's unit instead, or its
-    range. bank: None draws fresh noise; a number of values (1 << 20) makes that
-    many once and gives each lead a stretch of them from a random start: faster, and almost independent, because
-    stretches overlap by chance. Raises ComponentError for a range out of order, or a bank shorter than the series.
-    Source: Um et al., ICMI 2017, section 3 (jittering).
-    """
-
-    def __init__(
-        self,
-        *,
-        snr_db: float | tuple[float, float] | None = None,
-        sigma: float | tuple[float, float] | None = None,
-        bank: int | None = None,
-        p: float = 1.0,
-    ):
-        super().__init__(p=p)
-        if snr_db is not None and sigma is not None:
-            raise ComponentError("view 'ecg.noise': give snr_db or sigma, not both")
-        self.absolute, given = sigma is not None, sigma if sigma is not None else 20.0 if snr_db is None else snr_db
-        self.low, self.high = given if isinstance(given, tuple | list) else (given, given)
-        if self.low > self.high:
-            unit = "sigma" if self.absolute else "snr_db"
-            raise ComponentError(f"view 'ecg.noise': {unit} must be low before high; got {self.low}, {self.high}")
-        self.register_buffer("bank", None if bank is None else _white(bank), persistent=False)
-
-    def augment(self, data: Tensor, mask: Tensor | None, draw: Draw) -> Tensor:
-        drawn = draw.uniform(data.shape[1], 1, low=self.low, high=self.high).to(data.dtype)  # (n, C, 1)
-        sigma = drawn if self.absolute else deviation(data, mask) * 10.0 ** (-drawn / 20.0)
-        noise = self._fresh(data, draw) if self.bank is None else self._from_bank(data, draw)
-        return real(torch.addcmul(data, sigma, noise.to(data.dtype)), mask)
-
-    @staticmethod
-    def _fresh(data: Tensor, draw: Draw) -> Tensor:
-        """(n, C, L). Time comes first in the draw, in sixteens, so that padding does not change the noise before it."""
-        _, channels, length = data.shape
-        return draw.normal(-(-length // 16) * 16, channels)[:, :length].transpose(1, 2)
-
-    def _from_bank(self, data: Tensor, draw: Draw) -> Tensor:
-        _, channels, length = data.shape
-        count = len(self.bank) // 2
-        if length > count:
-            raise ComponentError(f"view 'ecg.noise': bank must be at least the {length} samples; got {count}")
-        start = (draw.uniform(channels) * count).long().clamp(max=count - 1)  # padding changes no start
-        return self.bank.unfold(0, length, 1)[start]  # (n, C, L)
-
-
-def _white(count: int) -> Tensor:
-    """Normal numbers, twice in a row: a stretch that starts near their end goes on with the first."""
-    return torch.randn(count, generator=torch.Generator().manual_seed(key("ecg.noise"))).repeat(2)
+from counterpoint.views.series import clock, deviation, lengths, phases, real, smooth
 
 
 class Scale(Augmentation):

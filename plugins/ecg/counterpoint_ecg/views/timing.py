@@ -11,7 +11,7 @@ from torch import Tensor
 from counterpoint.errors import ComponentError
 from counterpoint.randomness import Draw
 from counterpoint.views.generator import Augmentation
-from counterpoint_ecg.views.series import clock, interpolate, lengths, phases, real, smooth, take
+from counterpoint.views.series import clock, interpolate, lengths, phases, real, smooth, take
 
 
 class TimeWarp(Augmentation):

@@ -18,6 +18,7 @@ import numpy as np
 from counterpoint.data.guard import MAX_BYTES, check_file, reading
 from counterpoint.errors import CounterpointError, suggest
 
+SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".txt", ".parquet")
 HEADLESS = (".csv", ".tsv", ".txt")  # formats whose size is known only after reading them
 
 
@@ -52,24 +53,11 @@ def shape_of(path: Path | str, key: str | None = None, *, max_bytes: int = MAX_B
         return read(path, key, max_bytes=max_bytes).shape
 
 
-def readable(path: Path | str) -> bool:
-    """Whether there is a reader for the file's extension."""
-    return os.path.splitext(path)[1].lower() in _READERS
-
-
-def no_reader(path: Path | str) -> str:
-    """What to say of a file whose extension no reader knows."""
-    suffix = Path(path).suffix
-    return (
-        f"no reader for {suffix!r} files here; readable: {', '.join(sorted(_READERS))}"
-        " (a domain pack's dataset may read it)"
-    )
-
-
 def _reader(path) -> Callable[[str, str | None, int], np.ndarray]:
-    if not readable(path):
-        raise ValueError(no_reader(path))
-    return _READERS[Path(path).suffix.lower()]
+    suffix = Path(path).suffix.lower()
+    if suffix not in _READERS:
+        raise ValueError(f"no reader for {suffix!r} files here; readable: {', '.join(sorted(SUFFIXES))}")
+    return _READERS[suffix]
 
 
 # ---- numpy ----

@@ -1,0 +1,1 @@
+"""Encoders that belong to no one domain: of text, and baselines."""
