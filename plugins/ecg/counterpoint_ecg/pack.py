@@ -43,7 +43,13 @@ def counterpoint_datasets():
     return {
         "pigcvp": "counterpoint_ecg.pigcvp:PigCVP",
         "arrays": "counterpoint_ecg.arrays:Arrays",
+        "ptbxl": "counterpoint_ecg.ptbxl:ptbxl",
     }
+
+
+@hookimpl
+def counterpoint_readers():
+    return {"signal": "counterpoint_ecg.signal:Signal"}
 
 
 @hookimpl

@@ -13,7 +13,12 @@ import pytest
 from counterpoint_ecg import pack
 
 ROOT = Path(__file__).parents[1]
-HOOKS = (pack.counterpoint_encoders, pack.counterpoint_view_generators, pack.counterpoint_datasets)
+HOOKS = (
+    pack.counterpoint_encoders,
+    pack.counterpoint_view_generators,
+    pack.counterpoint_datasets,
+    pack.counterpoint_readers,
+)
 TARGETS = {name: target for hook in HOOKS for name, target in hook().items()}
 
 
@@ -30,7 +35,7 @@ def test_the_pack_imports_nothing_heavy():
     code = (
         "import sys, counterpoint_ecg.pack as pack\n"
         "assert pack.COUNTERPOINT_API == 1\n"
-        "heavy = {'torch', 'numpy', 'tsai', 'pandas'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'tsai', 'pandas', 'scipy', 'wfdb', 'pyedflib'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -39,7 +44,7 @@ def test_the_pack_imports_nothing_heavy():
 
 def test_recipes_are_there():
     folder = Path(pack.counterpoint_recipes())
-    assert {"quickstart", "from_manifest"} <= {path.stem for path in folder.glob("*.yaml")}
+    assert {"quickstart", "from_manifest", "participants"} <= {path.stem for path in folder.glob("*.yaml")}
 
 
 @pytest.mark.slow
