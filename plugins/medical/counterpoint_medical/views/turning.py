@@ -1,0 +1,113 @@
+"""View generators that turn and stretch images about their centre.
+
+Dimensions: n rows, C channels, S spatial axes, as in `axes`; P planes: (H, W) of an image; (H, W), (D, H), (D, W) of a volume.
+
+A turn of a volume is one in each plane after another (Euler angles), and each is a bilinear resampling of whole slices
+with one set of weights for all of them: several times faster than trilinear resampling, at the price of a little blur.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from counterpoint.errors import ComponentError
+from counterpoint.randomness import Draw
+from counterpoint.views.generator import Augmentation
+from counterpoint_medical.views.axes import ordered, spatial
+
+PLANES = {2: [(0, 1)], 3: [(1, 2), (0, 1), (0, 2)]}  # the first of a volume is the axial plane
+
+Plane = Literal["any", "axial"]
+
+
+class Affine(Augmentation):
+    """Turned and stretched about the centre, both at once; shape kept, the nearest voxel beyond the edge.
+
+    degrees: bounds of the turn in each plane are -degrees and degrees. scale: bounds of the factor of a uniform draw, 1.1
+    makes everything a tenth larger. plane: "any" turns volumes in all three planes, "axial" in (H, W) alone, which is 3
+    times faster (the stretch stays in all axes). Angles are those of equal voxels: resample anisotropic volumes first.
+    Raises ComponentError for degrees outside [0, 180], or factors that are not positive or out of order.
+    Source: Isensee et al., "nnU-Net", Nature Methods 18 (2021), supplementary note 2 (rotation and scaling).
+    """
+
+    def __init__(
+        self,
+        *,
+        degrees: float = 15.0,
+        scale: tuple[float, float] = (0.9, 1.1),
+        plane: Plane = "any",
+        p: float = 1.0,
+    ):
+        super().__init__(p=p)
+        if not 0 <= degrees <= 180:
+            raise ComponentError(f"view 'medical.affine': degrees must be in [0, 180]; got {degrees}")
+        self.scale = ordered("medical.affine", "scale", scale, 0.05)
+        self.radians, self.plane = math.radians(degrees), plane
+
+    def augment(self, data: Tensor, mask: Tensor | None, draw: Draw) -> Tensor:
+        count = len(spatial(data, "medical.affine"))
+        planes = PLANES[count][: 1 if self.plane == "axial" else None] if self.radians else []
+        angle = draw.uniform(3, low=-self.radians, high=self.radians)  # (n, P)
+        factor = draw.uniform(low=self.scale[0], high=self.scale[1])  # (n,)
+        todo = set(range(count)) if self.scale != (1.0, 1.0) else set()
+        for place, plane in enumerate(planes):
+            data = _resample(data, plane, angle[:, place], _factors(plane, todo, factor))
+            todo -= set(plane)
+        for plane in PLANES[count]:
+            if todo & set(plane):
+                data = _resample(data, plane, torch.zeros_like(factor), _factors(plane, todo, factor))
+                todo -= set(plane)
+        return data
+
+
+class Rotate(Affine):
+    """Turned about the centre by up to `degrees` in each plane; shape kept, the nearest voxel beyond the edge.
+
+    plane: "any" of a volume's three, or "axial", (H, W) alone. Raises ComponentError for degrees outside [0, 180].
+    Source: Isensee et al., "nnU-Net", Nature Methods 18 (2021), supplementary note 2.
+    """
+
+    def __init__(self, *, degrees: float = 15.0, plane: Plane = "any", p: float = 1.0):
+        super().__init__(degrees=degrees, scale=(1.0, 1.0), plane=plane, p=p)
+
+
+class Scale(Affine):
+    """Stretched about the centre by one random factor a sample; shape kept, the nearest voxel beyond the edge.
+
+    low, high: bounds of the factor; 1.1 makes everything a tenth larger. Raises ComponentError when they are out of order.
+    Source: Isensee et al., "nnU-Net", Nature Methods 18 (2021), supplementary note 2 (there 0.7 to 1.4).
+    """
+
+    def __init__(self, *, low: float = 0.8, high: float = 1.25, p: float = 1.0):
+        super().__init__(degrees=0.0, scale=(low, high), p=p)
+
+
+def _factors(plane: tuple[int, int], todo: set[int], factor: Tensor) -> Tensor:
+    """(n, 2): `factor` for the axes of the plane that are still to be stretched, 1 for the others."""
+    return torch.stack([factor if axis in todo else torch.ones_like(factor) for axis in plane], dim=1)
+
+
+def _resample(data: Tensor, plane: tuple[int, int], angle: Tensor, factor: Tensor) -> Tensor:
+    """`data` turned by `angle` (n,) in one plane, its axes stretched by `factor` (n, 2) first, bilinearly."""
+    first, second = 2 + plane[0], 2 + plane[1]
+    moved = data.movedim((first, second), (-2, -1))  # (n, C[, D], H, W)
+    flat = moved.flatten(1, -3)  # slices are channels: one set of weights for all
+    out = grid_sample(flat, _grid(flat, angle, factor), mode="bilinear", padding_mode="border", align_corners=False)
+    return out.view(moved.shape).movedim((-2, -1), (first, second))
+
+
+def _grid(flat: Tensor, angle: Tensor, factor: Tensor) -> Tensor:
+    """(n, H, W, 2): where to read for every pixel, as (x, y) in [-1, 1]; a turn in voxels whatever the sides."""
+    height, width = flat.shape[-2:]
+    y = torch.arange(height, device=flat.device, dtype=flat.dtype)[None, :, None] - (height - 1) / 2
+    x = torch.arange(width, device=flat.device, dtype=flat.dtype)[None, None, :] - (width - 1) / 2
+    cos, sin = (f(angle.to(flat.dtype))[:, None, None] for f in (torch.cos, torch.sin))
+    scale_y, scale_x = (1 / factor.to(flat.dtype)).unbind(1)
+    read_y = (cos * y - sin * x) * scale_y[:, None, None] * (2 / height)
+    read_x = (sin * y + cos * x) * scale_x[:, None, None] * (2 / width)
+    return torch.stack([read_x, read_y], dim=-1)
