@@ -130,6 +130,19 @@ def test_text_is_bytes_and_itself(recordings, tmp_path):
     )
 
 
+def test_a_bad_text_is_shown_and_not_taken_for_a_file(tmp_path):
+    path = table(tmp_path / "t.csv", "x,y", ['"<empty>",1', "fine,2"])
+    data = manifest(path=path, inputs={"x": "x"}, readers={"x": Strict()}, holdout=0.0)
+    assert message(data.__getitem__, 0) == "sample 0 '<empty>': holds no word" and data[1].inputs["x"].shape == (4,)
+
+
+class Strict(Text):
+    def ids(self, text):
+        if not text.isalpha():
+            raise ValueError("holds no word")
+        return super().ids(text)
+
+
 def test_layout_is_never_guessed(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(24.0).reshape(8, 3))
     path = table(tmp_path / "m.csv", "ecg", ["x.npy"])
@@ -172,8 +185,8 @@ def test_other_tables_say_the_same(recordings, tmp_path, kind):
 def test_every_mistake_of_a_table_at_once(tmp_path):
     np.save(tmp_path / "a.npy", rng.normal(size=(2, 9)))
     (tmp_path / "b.npy").touch()
-    (tmp_path / "c.xyz").write_text("x")
-    rows = ["1,a.npy,train", "1,a.npy,", "2,,train", "3,none.npy,test", "4,b.npy,test", "5,c.xyz,test", "6,.,test"]
+    (tmp_path / "c.zzz").write_text("x")
+    rows = ["1,a.npy,train", "1,a.npy,", "2,,train", "3,none.npy,test", "4,b.npy,test", "5,c.zzz,test", "6,.,test"]
     path = table(tmp_path / "m.csv", "id,ecg,split", [*rows, "7,a.npy", "8,a.npy,train"])
     assert message(manifest, path=path, inputs={"ecg": "ecg"}) == f"{path}:9: 2 cells, the header has 3"
     path = table(tmp_path / "m.csv", "id,ecg,split", [*rows, "8,a.npy,train"])
@@ -183,7 +196,7 @@ def test_every_mistake_of_a_table_at_once(tmp_path):
         f"{path}:4: no input: ecg is empty",
         f"{path}:5: ecg: {tmp_path}/none.npy: no such file",
         f"{path}:6: ecg: {tmp_path}/b.npy: empty file (0 bytes)",
-        f"{path}:7: ecg: {tmp_path}/c.xyz: no reader for '.xyz' files here; readable: .csv, .npy, .npz, .parquet, "
+        f"{path}:7: ecg: {tmp_path}/c.zzz: no reader for '.zzz' files here; readable: .csv, .npy, .npz, .parquet, "
         ".tsv, .txt",
         f"{path}:8: ecg: {tmp_path}/.: is a directory, not a file",
     ]

@@ -9,7 +9,7 @@ import torch
 
 from counterpoint.batch import View
 from counterpoint.data.files import from_columns
-from counterpoint.data.text import SPECIALS, Text, train_bpe
+from counterpoint.data.text import SPECIALS, Text, train_tokenizer
 from counterpoint.encoders.bm25 import BM25, terms
 from counterpoint.encoders.length import Length
 from counterpoint.encoders.sentence_encoder import sentence_encoder
@@ -24,11 +24,11 @@ TEXTS = [f"the {animal} number {i} sat on the mat" for i, animal in enumerate(["
 
 def test_a_trained_tokenizer_is_a_function_of_its_texts():
     code = (
-        "import sys; from counterpoint.data.text import train_bpe; "
-        "sys.stdout.write(train_bpe([f'the {a} number {i} sat on the mat' for i, a in enumerate(['cat', 'dog', 'owl', 'fox'] * 10)], 300))"
+        "import sys; from counterpoint.data.text import train_tokenizer; "
+        "sys.stdout.write(train_tokenizer('bpe', [f'the {a} number {i} sat on the mat' for i, a in enumerate(['cat', 'dog', 'owl', 'fox'] * 10)], 300))"
     )
     elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert train_bpe(TEXTS, 300) == elsewhere
+    assert train_tokenizer("bpe", TEXTS, 300) == elsewhere
     assert json.loads(elsewhere)["model"]["vocab"]["<pad>"] == 0
 
 
@@ -45,11 +45,29 @@ def test_byte_pairs_hold_every_text(text):
     assert facts["special_tokens"] == list(range(len(SPECIALS))) and facts["mask_token"] == SPECIALS.index("<mask>")
 
 
+def test_characters_are_tokens():
+    reader = Text(tokenizer="characters", max_tokens=None)
+    reader.fit(["abc", "a b\n", "é心"])
+    from counterpoint.data.text import loaded
+
+    ids = reader.read("cab é心\n")
+    assert len(ids) == 7 and loaded(reader.json).decode(ids.tolist()) == "cab é心\n"
+    assert reader.given()["vocabulary"] == len(SPECIALS) + 7
+    assert reader.read("axa").tolist()[1] == SPECIALS.index("<unk>")
+    few = Text(tokenizer="characters", vocabulary=261)
+    few.fit(["".join(map(chr, range(200, 600)))])
+    assert few.given()["vocabulary"] == 261
+
+
 def test_the_vocabulary_is_learnt_from_the_training_split_alone():
     texts = ["aaa bbb"] * 8 + ["zzzz qqqq"] * 8
     splits = ["train"] * 8 + ["test"] * 8
     data = {s: from_columns(cells={"text": texts}, readers={"text": Text(tokenizer="bpe", vocabulary=300)}, splits=splits, split=s) for s in ("train", "test")}  # fmt: skip
-    assert data["train"].assets() == data["test"].assets() == {"text.tokenizer.json": train_bpe(texts[:8], 300)}
+    assert (
+        data["train"].assets()
+        == data["test"].assets()
+        == {"text.tokenizer.json": train_tokenizer("bpe", texts[:8], 300)}
+    )
     assert len(data["train"][0].inputs["text"]) == 4 and len(data["test"][0].inputs["text"]) > 8
     assert data["test"][0].fields == {"text": "zzzz qqqq"}
 
@@ -62,14 +80,14 @@ def test_long_texts_are_cut_and_empty_ones_refused():
     assert len(ids) == 6 and ids[-1] == 2
     with pytest.raises(ValueError, match="holds no text"):
         reader.read(" \n")
-    with pytest.raises(DataError, match="'nonesuch' is neither bytes, bpe, minilm nor the path"):
+    with pytest.raises(DataError, match="'nonesuch' is neither bytes, characters, bpe, minilm nor the path"):
         Text(tokenizer="nonesuch")
     with pytest.raises(ComponentError, match="vocabulary is at least 261; got 100"):
         Text(tokenizer="bpe", vocabulary=100)
 
 
 def test_a_tokenizer_from_a_file(tmp_path):
-    (tmp_path / "tokenizer.json").write_text(train_bpe(TEXTS, 300))
+    (tmp_path / "tokenizer.json").write_text(train_tokenizer("bpe", TEXTS, 300))
     learnt = Text(tokenizer="bpe", vocabulary=300)
     learnt.fit(TEXTS)
     for path in (tmp_path, tmp_path / "tokenizer.json"):
@@ -209,11 +227,13 @@ def test_bm25_ranks_as_its_formula_does():
 
 
 def test_the_length_baseline_ranks_by_closeness():
-    short, long = Length(), Length()
-    lengths = torch.tensor([3, 5, 9, 17, 33])
-    wide = torch.arange(40) < lengths[:, None]
-    wider = torch.arange(400) < 10 * lengths[:, None]
-    short.observe(wide.long(), wide)
-    long.observe(wider[:, None].float(), wider)
-    a, b = short(wide.long(), wide), long(wider[:, None].float(), wider)
-    assert torch.equal((a @ b.T).argmax(1), torch.arange(5)) and torch.allclose(a.norm(dim=1), torch.ones(5))
+    lengths = torch.randint(5, 100, (200,), generator=torch.Generator().manual_seed(0))
+    sound, text = torch.arange(8000) < (lengths * 80)[:, None], torch.arange(100) < lengths[:, None]
+    duration, count = Length(), Length()
+    for part in range(0, 200, 50):
+        duration.observe(sound[part : part + 50], sound[part : part + 50])
+    count.observe(text, text)
+    found = (duration(sound, sound) @ count(text, text).T).argmax(1)
+    assert torch.equal(lengths[found], lengths)
+    assert torch.allclose(duration(sound, sound).norm(dim=1), torch.ones(200, dtype=torch.float64))
+    assert duration(torch.ones(2, 1, 9), None).isfinite().all() and not list(duration.parameters())

@@ -221,8 +221,12 @@ class Loop(LightningModule):
         return self.embed(tower, self.views(tower.modality, raw, index, step), step, chunk, first, branch)
 
     def views(self, modality: str, raw: View, index: Tensor, step: int) -> list[View]:
-        """The views of some rows; ComponentError when a step made other roles than it declares."""
-        views = self.pipelines[modality](raw, index, self.training_plan.seed, step)
+        """The views of some rows; ComponentError when a step made other roles than it declares.
+
+        They are made in the precision of the data, as an evaluation prepares them, whatever the encoder's is.
+        """
+        with torch.autocast(raw.data.device.type, enabled=False):
+            views = self.pipelines[modality](raw, index, self.training_plan.seed, step)
         roles = [view.role for view in views]
         if roles != self.layouts[modality]:
             raise ComponentError(

@@ -10,11 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from counterpoint.data.dataset import Dataset, Sample, Spec, encode_categories
-from counterpoint.data.guard import name_of, raise_all, reading
+from counterpoint.data.guard import name_of, one_line, raise_all, reading
 from counterpoint.data.reader import Reader
 from counterpoint.data.split import select
 from counterpoint.errors import DataError
 
+SHOWN = 60  # characters of a text that an error shows
 HEADERS = 2000  # files of a modality whose header is read to learn what they have in common
 
 
@@ -66,8 +67,13 @@ class Files(Dataset):
 
 
 def _read(reader: Reader, cell: str, index: int) -> Tensor | list[Tensor]:
-    with reading(cell, index):
+    if reader.is_file(cell):
+        with reading(cell, index):
+            return reader.read(cell)
+    try:
         return reader.read(cell)
+    except ValueError as error:
+        raise DataError(f"sample {index} {one_line(cell, SHOWN)!r}: {one_line(str(error))}") from error
 
 
 def from_columns(

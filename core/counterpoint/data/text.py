@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,10 +30,11 @@ SPECIALS = ("<pad>", "<s>", "</s>", "<unk>", "<mask>")  # of a tokenizer that is
 class Text(Reader):
     """Text as int64 (L,) token ids: a cell is the text itself, or the name of a .txt file.
 
-    tokenizer   bytes: the ids of ByT5 (Xue et al., 2022, section 3.1) without end marker, no vocabulary to learn. bpe: a
-                byte-level byte-pair encoding (Radford et al., 2019, section 2.2) learnt from the training split. minilm:
-                the one of `sentence_encoder`. Else the path of a tokenizer.json, or of the folder of a model that has one
-    vocabulary  most entries that bpe learns
+    tokenizer   bytes: the ids of ByT5 (Xue et al., 2022, section 3.1) without end marker, no vocabulary to learn.
+                characters: those of the training split. bpe: a byte-level byte-pair encoding (Radford et al., 2019,
+                section 2.2) learnt from it. minilm: the one of `sentence_encoder`. Else the path of a tokenizer.json, or
+                of the folder of a model that has one
+    vocabulary  most entries that are learnt
     max_tokens  tokens that are kept of a text, markers included; None: all
 
     The data says `vocabulary`, `mask_token` (an id that stands for what is hidden) and `special_tokens` (ids that are
@@ -52,15 +55,15 @@ class Text(Reader):
         if vocabulary < 256 + len(SPECIALS):
             raise ComponentError(f"reader 'text': vocabulary is at least {256 + len(SPECIALS)}; got {vocabulary}")
         self.kind, self.size, self.max_tokens = tokenizer, vocabulary, max_tokens
-        fixed = tokenizer not in ("bytes", "bpe")
+        fixed = tokenizer not in ("bytes", *LEARNT)
         self.json = read_tokenizer(tokenizer) if fixed else None
 
     def is_file(self, cell: str) -> bool:
         return cell.lower().endswith(".txt") and "\n" not in cell
 
     def fit(self, cells: Sequence[str]) -> None:
-        if self.kind == "bpe":
-            self.json = train_bpe([self.text(cell) for cell in cells], self.size)
+        if self.kind in LEARNT:
+            self.json = train_tokenizer(self.kind, [self.text(cell) for cell in cells], self.size)
 
     def given(self) -> dict[str, Any]:
         if self.json is None:
@@ -112,28 +115,30 @@ def text_ids(text: str) -> Tensor:
 
 def read_tokenizer(name: str) -> str:
     """The text of a tokenizer.json: of `minilm`, of a folder, or of the file itself."""
-    path = model_folder(name, "reader 'text': tokenizer", ("bytes", "bpe"))
+    path = model_folder(name, "reader 'text': tokenizer", ("bytes", *LEARNT))
     path = path / "tokenizer.json" if path.is_dir() else path
     check_file(path)
     return path.read_text(encoding="utf-8")
 
 
-def train_bpe(texts: Sequence[str], vocabulary: int) -> str:
-    """A byte-level BPE of at most `vocabulary` entries learnt from `texts`, as the text of a tokenizer.json."""
-    digest = hashlib.sha256(str(vocabulary).encode())
+def train_tokenizer(kind: Literal["characters", "bpe"], texts: Sequence[str], vocabulary: int) -> str:
+    """A tokenizer of at most `vocabulary` entries learnt from `texts`, as the text of a tokenizer.json."""
+    digest = hashlib.sha256(f"{kind} {vocabulary}".encode())
     for text in texts:
         digest.update(text.encode() + b"\0")
     key = digest.hexdigest()
     if key not in _trained:
-        _trained.clear()  # one data set at a time: its splits share it
-        _trained[key] = _train(texts, vocabulary)
+        while len(_trained) >= KEPT:
+            del _trained[next(iter(_trained))]
+        _trained[key] = LEARNT[kind](texts, vocabulary)
     return _trained[key]
 
 
+KEPT = 8  # learnt tokenizers that are remembered: the splits of a data set share theirs
 _trained: dict[str, str] = {}
 
 
-def _train(texts: Sequence[str], vocabulary: int) -> str:
+def _bpe(texts: Sequence[str], vocabulary: int) -> str:
     library = _library()
     tokenizer = library.Tokenizer(library.models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = library.normalizers.NFC()
@@ -149,6 +154,22 @@ def _train(texts: Sequence[str], vocabulary: int) -> str:
     marks = [(name, SPECIALS.index(name)) for name in ("<s>", "</s>")]
     tokenizer.post_processor = library.processors.TemplateProcessing(single="<s> $A </s>", special_tokens=marks)
     return tokenizer.to_str()
+
+
+def _characters(texts: Sequence[str], vocabulary: int) -> str:
+    library = _library()
+    count = Counter(character for text in texts for character in unicodedata.normalize("NFC", text))
+    most = sorted(count, key=lambda character: (-count[character], character))[: vocabulary - len(SPECIALS)]
+    ids = {name: i for i, name in enumerate((*SPECIALS, *sorted(most)))}
+    tokenizer = library.Tokenizer(library.models.WordLevel(ids, unk_token="<unk>"))
+    tokenizer.normalizer = library.normalizers.NFC()
+    tokenizer.pre_tokenizer = library.pre_tokenizers.Split(library.Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = library.decoders.Fuse()
+    tokenizer.add_special_tokens(list(SPECIALS))
+    return tokenizer.to_str()
+
+
+LEARNT = {"characters": _characters, "bpe": _bpe}
 
 
 @lru_cache(maxsize=8)

@@ -12,31 +12,42 @@ from torch import Tensor, nn
 
 
 class Length(nn.Module):
-    """The logarithm of each row's real length on a half circle, so that cosine ranks by closeness; h (n, 2).
+    """The rank of a row's length among those of the training split, as a point on half a circle: (n, ..., L) -> h (n, 2).
 
-    Mean and deviation of the logarithm are those of the training split, of each modality by itself: a long recording is
-    found by a long text. No parameters; for `baselines`.
+    The cosine of two such points falls with the difference of their ranks: the best text for a recording is the one that
+    is as long among texts as the recording is among recordings. No parameters; for `baselines`, in each modality.
     """
 
     width = 2
 
     def __init__(self):
         super().__init__()
-        self.register_buffer("moments", torch.zeros(3, dtype=torch.float64))  # count, sum, sum of squares
+        self.register_buffer("seen", torch.zeros(0, dtype=torch.float64), persistent=False)
 
-    def observe(self, data: Tensor, mask: Tensor | None) -> None:
-        """Take the lengths of some training rows into account."""
-        x = self._log(data, mask)
-        self.moments += torch.stack([x.new_tensor(len(x)), x.sum(), x.square().sum()])
+    @torch.no_grad()
+    def observe(self, data: Tensor, mask: Tensor | None = None) -> None:
+        """Learn the lengths of some training rows."""
+        self.seen = torch.cat([self.seen, _lengths(data, mask).to(self.seen.device)]).sort().values
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Tensor:
-        count, total, squares = self.moments.tolist()
-        mean = total / max(count, 1.0)
-        deviation = math.sqrt(max(squares / max(count, 1.0) - mean * mean, 0.0)) or 1.0
-        angle = torch.atan((self._log(data, mask) - mean) / deviation)  # in (-pi/2, pi/2), monotone
-        return torch.stack([angle.cos(), angle.sin()], 1).float()
+        angle = math.pi * self._rank(_lengths(data, mask))  # a half circle: the cosine of a small angle has few digits
+        return torch.stack([angle.cos(), angle.sin()], 1)
 
-    @staticmethod
-    def _log(data: Tensor, mask: Tensor | None) -> Tensor:
-        length = torch.full((len(data),), data.shape[-1], device=data.device) if mask is None else mask.sum(1)
-        return length.double().clamp(min=1).log()
+    def _rank(self, length: Tensor) -> Tensor:
+        """float64 (n,) in [0, 1]: the share of observed lengths that are shorter, interpolated between two of them."""
+        if not len(self.seen):
+            return length / (length + 1)  # nothing observed: at least in order
+        values, counts = self.seen.to(length.device).unique(return_counts=True)
+        middle = (counts.cumsum(0) - counts / 2.0).double() / counts.sum()
+        if len(values) == 1:
+            return 0.5 + (length - values).sign() / 2
+        right = torch.searchsorted(values, length).clamp(1, len(values) - 1)
+        part = (length - values[right - 1]) / (values[right] - values[right - 1])
+        return torch.lerp(middle[right - 1], middle[right], part).clamp(0, 1)
+
+
+def _lengths(data: Tensor, mask: Tensor | None) -> Tensor:
+    """float64 (n,): real samples or tokens of every row."""
+    if mask is None:
+        return torch.full((len(data),), data.shape[-1], device=data.device, dtype=torch.float64)
+    return mask.sum(1).double()
