@@ -230,7 +230,7 @@ def test_any_one_dimension_may_vary(dim):
 
 def test_types():
     given = {torch.float64: torch.float32, torch.float32: torch.float32, torch.float16: torch.float16}
-    given |= {torch.int16: torch.int64, torch.uint8: torch.int64, torch.bool: torch.bool}
+    given |= {torch.int16: torch.int64, torch.uint8: torch.uint8, torch.bool: torch.bool}
     for before, after in given.items():
         batch = collate([(0, Sample({"x": torch.ones(2, dtype=before)}))])
         assert batch.inputs["x"].data.dtype == after

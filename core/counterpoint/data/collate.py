@@ -21,7 +21,7 @@ Item = tuple[int, Sample | DataError]
 def collate(items: list[Item]) -> Batch:
     """(position in the data set, sample) pairs as one Batch, in their order.
 
-    A modality's `data` (n, ...) holds the rows that exist, float64 as float32 and integers as int64; where one
+    A modality's `data` (n, ...) holds the rows that exist, float64 as float32 and integers but bytes as int64; where one
     dimension differs between rows it is padded with 0 at the end and `mask` (n, L) is true for what is real. When a
     sample has several rows of a modality, `meta["part"]` int64 (n,) numbers them. A DataError in place of a sample is
     dropped, and its message kept in `fields["skipped"]`. Nothing but errors gives an empty Batch.
@@ -79,11 +79,12 @@ def _view(modality: str, rows: list[Tensor], row: list[int], part: list[int]) ->
 
 
 def _plain(x: Any) -> Tensor:
-    """`x` with one of few dtypes: float64 -> float32, integers -> int64; bool and smaller floats as they are."""
+    """`x` with one of few dtypes: float64 -> float32, integers -> int64; bytes, bool and smaller floats as they are."""
     x = torch.as_tensor(x)
     if x.dtype == torch.float64:
         return x.float()
-    return x if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool else x.long()
+    kept = x.is_floating_point() or x.is_complex() or x.dtype in (torch.bool, torch.uint8)
+    return x if kept else x.long()
 
 
 def _stack(modality: str, rows: list[Tensor]) -> tuple[Tensor, Tensor | None]:

@@ -44,7 +44,7 @@ def folder(
                 has none
     groups      name -> regular expression searched in the path under `path`; its one parenthesis is the identity
     split       the split to give: train or test, held out by hash. Where every file is under a first folder called
-                train, val, valid, validation, dev or test, those are the splits
+                train, val, valid, validation, dev or test, those are the splits; the only one beside train is "test"
     holdout     fraction of the identities that are in test and not in train
     holdout_by  name of the group of those identities; default: the first group, else every file by itself
     strict      look at every file first, and refuse to start when any is bad; false leaves bad files to the loader
@@ -122,7 +122,10 @@ def _matches(top: Path, names: Sequence[str], group: str, expression: str) -> li
 def _splits(names: Sequence[str]) -> list[str] | None:
     """The split that each file's first folder names, or None when not every one does."""
     first = [PurePosixPath(name).parts[0] for name in names]
-    return first if set(first) <= set(SPLITS) else None
+    if not set(first) <= set(SPLITS):
+        return None
+    others = set(first) - {"train"}
+    return ["test" if name in others else name for name in first] if len(others) == 1 else first
 
 
 def _labels(names: Sequence[str]) -> dict[str, list[str]]:
