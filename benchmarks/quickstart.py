@@ -1,8 +1,10 @@
 """Runs a quickstart recipe with several seeds and records its scores beside the baselines, with machine and versions.
 
-    python benchmarks/quickstart.py [ecg] [seeds]
+    python benchmarks/quickstart.py ecg [0,1,2]
+    python benchmarks/quickstart.py ecg runs/quickstart-1 runs/quickstart-2    records runs that were made before
 
-Writes benchmarks/results/quickstart-<pack>.json and prints the mean over the seeds of every representation.
+Writes benchmarks/results/quickstart-<pack>.json, prints every representation's scores, and writes the README's table of
+all packs recorded so far.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,24 +20,35 @@ from pathlib import Path
 from statistics import mean
 
 RESULTS = Path(__file__).parent / "results"
+SHOWN = {  # pack -> the scores of its quickstart that the README shows
+    "ecg": ["accuracy"],
+    "medical": ["accuracy"],
+    "audio_text": ["audio->text/R@1", "audio->text/R@10", "text->audio/R@1", "text->audio/R@10"],
+    "video": ["accuracy"],
+    "code_search": ["text->code/MRR"],
+    "points3d": ["shape->name/R@1", "shape->name/R@10"],
+}
 
 
 def run(pack: str, seed: int, folder: str) -> dict:
-    """One run in a process of its own: its scores, its seconds, and what it was run with."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """One run in a process of its own."""
     command = [sys.executable, "-m", "counterpoint", "fit", f"{pack}/quickstart", f"seed={seed}", "--runs", folder]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    newest = max(Path(folder).glob("*/run.json"), key=lambda path: path.stat().st_mtime).parent
-    facts = json.loads((newest / "run.json").read_text())
-    spent = datetime.fromisoformat(facts["finished"]) - datetime.fromisoformat(facts["created"])
+    return of_run(max(Path(folder).glob("*/run.json"), key=lambda path: path.stat().st_mtime).parent)
+
+
+def of_run(folder: Path) -> dict:
+    """A finished run: its scores, its seconds, and what it was run with; None: not recorded."""
+    facts = json.loads((folder / "run.json").read_text())
+    wall = datetime.fromisoformat(facts["finished"]) - datetime.fromisoformat(facts["created"])
     return {
-        "seed": seed,
-        "wall_seconds": round(spent.total_seconds(), 1),
-        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
-        "peak_memory_mib": round(after.ru_maxrss / 1024),
+        "seed": facts["seed"],
+        "wall_seconds": round(wall.total_seconds(), 1),
+        "cpu_seconds": facts.get("cpu_seconds"),
+        "peak_memory_mib": facts.get("peak_memory_mib"),
+        "threads": facts["torch_threads"],
         "versions": facts["versions"],
-        "scores": json.loads((newest / "scores.json").read_text()),
+        "scores": json.loads((folder / "scores.json").read_text()),
     }
 
 
@@ -46,68 +58,74 @@ def machine() -> dict:
     return {
         "processor": platform.machine(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
     }
 
 
-def main(pack: str = "ecg", seeds: str = "0,1,2") -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        runs = [run(pack, int(seed), folder) for seed in seeds.split(",")]
-    versions = runs[0].pop("versions")
-    for other in runs[1:]:
-        other.pop("versions")
+def main(pack: str = "ecg", *what: str) -> None:
+    if what and not what[0].replace(",", "").isdigit():
+        runs = sorted((of_run(Path(folder)) for folder in what), key=lambda one: one["seed"])
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            runs = [run(pack, int(seed), folder) for seed in (what[0] if what else "0,1,2").split(",")]
+    versions, *_ = [one.pop("versions") for one in runs]
     RESULTS.mkdir(exist_ok=True)
     record = {"recipe": f"{pack}/quickstart", "date": datetime.now(UTC).date().isoformat(), "machine": machine(), "versions": versions, "runs": runs}  # fmt: skip
     (RESULTS / f"quickstart-{pack}.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(table(record))
-    if pack == "ecg":
-        _write_readme(record)
+    print("\n".join(rows(pack, record)))
+    write_readme()
 
 
-def table(record: dict) -> str:
-    """Each representation's value a seed, and the mean."""
-    rows = {}
+def rows(pack: str, record: dict) -> list[str]:
+    """Lines of the table: every representation's mean, seeds and interval, of the scores that are shown."""
+    found: dict[tuple[str, str], list[dict]] = {}
     for one in record["runs"]:
         for score in one["scores"]:
-            rows.setdefault((score["evaluator"], score["metric"], score["representation"]), []).append(score["value"])
-    lines = [f"{'score':34}{'representation':20}{'mean':>7}  by seed"]
-    for (evaluator, metric, representation), values in rows.items():
-        each = " ".join(f"{value:.3f}" for value in values)
-        lines.append(f"{evaluator + ': ' + metric:34}{representation:20}{mean(values):7.3f}  {each}")
-    spent = [one["wall_seconds"] for one in record["runs"]]
-    return "\n".join([*lines, f"seconds a run, scores included: {', '.join(map(str, spent))}"])
+            if score["metric"] in SHOWN[pack]:
+                found.setdefault((score["metric"], score["representation"]), []).append(score)
+    lines, last = [], None
+    for (metric, representation), scores in sorted(found.items(), key=lambda item: SHOWN[pack].index(item[0][0])):
+        values = [score["value"] for score in scores]
+        name = f"{pack}: {metric}" if metric != last else ""
+        each = ", ".join(f"{value:.3f}" for value in values)
+        interval = f"{scores[0]['low']:.3f} to {scores[0]['high']:.3f}"
+        lines.append(f"| {name} | {representation} | {mean(values):.3f} | {each} | {interval} |")
+        last = metric
+    return lines
 
 
-def _write_readme(record: dict) -> None:
+def markdown() -> str:
+    """The table of every pack that has been recorded, and what the runs took."""
+    records = {
+        pack: json.loads(p.read_text()) for pack in SHOWN if (p := RESULTS / f"quickstart-{pack}.json").is_file()
+    }
+    lines = ["| score on held-out data | representation | mean | seeds 0, 1, 2 | 95 % interval, seed 0 |", "|---|---|---|---|---|"]  # fmt: skip
+    lines += [line for pack, record in records.items() for line in rows(pack, record)]
+    lines += [
+        "",
+        "| quickstart | CPU seconds a run, scores included | wall seconds | threads | peak memory, MiB |",
+        "|---|---|---|---|---|",
+    ]
+    for pack, record in records.items():
+        runs = record["runs"]
+        cells = [", ".join("-" if one[key] is None else f"{one[key]:.0f}" for one in runs) for key in ("cpu_seconds", "wall_seconds")]  # fmt: skip
+        peak = max((one["peak_memory_mib"] for one in runs if one["peak_memory_mib"]), default="-")
+        lines.append(f"| {pack} | {cells[0]} | {cells[1]} | {runs[0]['threads']} | {peak} |")
+    facts = next(iter(records.values()))
+    where = facts["machine"]["gpu"] or f"{facts['machine']['cores']} {facts['machine']['processor']} cores, no GPU"
+    shared = (
+        "Runs of one thread shared the machine with others: their wall seconds are those of a busy machine, not theirs."
+    )
+    return "\n".join([*lines, "", f"On {where}; torch {facts['versions']['torch']}. {shared}"]) + "\n"
+
+
+def write_readme() -> None:
     """The README's table, between its two markers."""
     path = Path(__file__).parents[1] / "README.md"
     before, begin, rest = path.read_text(encoding="utf-8").partition("<!-- benchmark: quickstart -->\n")
     _, end, after = rest.partition("<!-- end -->")
-    path.write_text(before + begin + markdown(record) + end + after, encoding="utf-8")
-
-
-def markdown(record: dict) -> str:
-    """Mean and seeds of every representation, seed 0's interval, and what it was run on."""
-    rows: dict[str, list[dict]] = {}
-    for one in record["runs"]:
-        for score in one["scores"]:
-            rows.setdefault(score["representation"], []).append(score)
-    lines = ["| 1-nearest neighbour by animal | mean | seeds 0, 1, 2 | 95 % interval, seed 0 |", "|---|---|---|---|"]
-    for name, scores in rows.items():
-        values = [score["value"] for score in scores]
-        each = ", ".join(f"{value:.3f}" for value in values)
-        lines.append(f"| {name} | {mean(values):.3f} | {each} | {scores[0]['low']:.3f} to {scores[0]['high']:.3f} |")
-    runs, facts = record["runs"], record["machine"]
-    spent = "/".join(f"{one['wall_seconds']:.0f}" for one in runs)
-    peak = max(one["peak_memory_mib"] for one in runs)
-    where = facts["gpu"] or f"{facts['cores']} {facts['processor']} cores, no GPU"
-    lines += [
-        "",
-        f"{spent} seconds a run with its scores, {peak} MiB at most, on {where}; torch {record['versions']['torch']}.",
-    ]
-    return "\n".join(lines) + "\n"
+    path.write_text(before + begin + markdown() + end + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ from typing import Annotated, get_args, get_origin
 from counterpoint.registry import Component, Parameter, installed
 
 KINDS = {
-    "dataset": "Datasets", "sampler": "Samplers", "encoder": "Encoders", "head": "Heads", "view": "View generators",
+    "dataset": "Datasets", "reader": "Readers", "sampler": "Samplers", "encoder": "Encoders", "head": "Heads", "view": "View generators",
     "objective": "Objectives", "optimizer": "Optimizers", "schedule": "Schedules", "evaluator": "Evaluators",
 }  # fmt: skip
-OURS = ("counterpoint", "counterpoint-ecg")
+PACKS = ("ecg", "medical", "audio-text", "video", "code-search", "points3d")
+OURS = ("counterpoint", *(f"counterpoint-{pack}" for pack in PACKS))
 PAGE = Path(__file__).parent / "reference.md"
 
 

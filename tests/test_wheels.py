@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from own_files import PACKS
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -27,13 +29,24 @@ def test_wheels_do_what_the_tree_does(tmp_path):
         command = [sys.executable, "-S", "-m", "counterpoint", *words]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
+    modules = ["counterpoint", *(f"counterpoint_{name}" for name in PACKS)]
     where = subprocess.run(
-        [sys.executable, "-S", "-c", "import counterpoint, counterpoint_ecg; print(counterpoint.__file__, counterpoint_ecg.__file__)"],
+        [sys.executable, "-S", "-c", f"import {', '.join(modules)}; print({', '.join(f'{m}.__file__' for m in modules)})"],
         env=environment, capture_output=True, text=True,
     )  # fmt: skip
-    assert where.stdout.count(str(site)) == 2, where.stderr
-    packs = counterpoint("packs").stdout
-    assert "counterpoint-ecg" in packs and "fault" not in packs
+    assert where.stdout.count(str(site)) == len(modules), where.stderr
+    listed = counterpoint("packs")
+    assert all(f"counterpoint-{name.replace('_', '-')}" in listed.stdout for name in PACKS)
+    assert "fault" not in listed.stdout and "skipped" not in listed.stderr, listed.stderr
     done = counterpoint("fit", "ecg/quickstart", "trainer.max_epochs=2")
     assert done.returncode == 0, done.stderr
     assert "trained encoder" in done.stdout and "ecg.rfft" in done.stdout
+    for name in PACKS:  # every recipe that a wheel carries is a sound one
+        whole = counterpoint("fit", f"{name}/quickstart", "--print-config")
+        assert whole.returncode == 0, whole.stderr
+    for gone in PACKS:  # one after another uninstalled: the others stay whole
+        for path in site.glob(f"counterpoint_{gone}*"):
+            path.rename(tmp_path / path.name)
+        left = counterpoint("packs")
+        assert left.returncode == 0 and f"counterpoint-{gone.replace('_', '-')} " not in left.stdout, left.stderr
+        assert "fault" not in left.stdout and "skipped" not in left.stderr, left.stderr

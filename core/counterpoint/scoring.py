@@ -20,10 +20,19 @@ def finish(run: Run, recipe: Recipe) -> str:
     """Score a trained run, write scores.json and summary.md, and return what the user is told."""
     records = evaluate(run, recipe)
     run.write("scores.json", json.dumps(records, indent=2) + "\n")
-    run.note(state="done", finished=run.facts().get("finished") or now())
+    run.note(state="done", finished=run.facts().get("finished") or now(), **spent())
     text = closing(run, recipe, records)
     run.write("summary.md", f"# {run.name}\n\n```\n{text}\n```\n")
     return text
+
+
+def spent() -> dict[str, float]:
+    """What this process and those it has waited for took: CPU seconds, and the most memory that one of them held, in MiB."""
+    import resource
+
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    seconds = sum(u.ru_utime + u.ru_stime for u in used)
+    return {"cpu_seconds": round(seconds, 1), "peak_memory_mib": round(max(u.ru_maxrss for u in used) / 1024)}
 
 
 def evaluate(run: Run, recipe: Recipe) -> list[dict]:
