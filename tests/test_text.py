@@ -143,6 +143,23 @@ def test_pretrained_weights_are_those_of_the_folder(bert):
     assert torch.equal(weight(), weight()) and not torch.equal(weight(), weight(pretrained=False))
 
 
+def test_a_frozen_encoder_remembers_texts_and_forgets_when_it_learns(bert):
+    plain, encoder = sentence_encoder(model=bert).eval(), sentence_encoder(model=bert, remember=True).eval()
+    encoder.load_state_dict(plain.state_dict())
+    data, mask = torch.randint(5, 300, (4, 9)), torch.arange(9) < torch.tensor([9, 3, 5, 9])[:, None]
+    data[3] = data[0]
+    encoder.requires_grad_(False)
+    torch.testing.assert_close(encoder(data, mask).h, plain(data, mask).h, atol=1e-5, rtol=1e-5)
+    assert len(encoder.known) == 3 and encoder(data, mask).tokens is None
+    assert torch.equal(encoder(data[1:2, :3]).h[0], encoder(data, mask).h[1])  # whatever else is in the batch
+    encoder.requires_grad_(True)
+    encoder.network.embeddings.word_embeddings.weight.data.mul_(2)
+    assert not torch.allclose(encoder(data, mask).h, plain(data, mask).h, atol=1e-3)
+    assert encoder(data, mask).h.requires_grad
+    encoder.requires_grad_(False).load_state_dict(plain.state_dict())
+    torch.testing.assert_close(encoder(data, mask).h, plain(data, mask).h, atol=1e-5, rtol=1e-5)
+
+
 def test_a_folder_without_a_model_is_said(tmp_path):
     pytest.importorskip("transformers")
     with pytest.raises(ComponentError, match="holds no model of transformers"):

