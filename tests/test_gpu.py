@@ -128,6 +128,64 @@ def test_views_and_encoder_of_the_ecg_pack():
     assert encoder(view.data).shape == (6, encoder.width)
 
 
+def _views(pack):
+    """What a pack's view generators see, and some of them; what is not installed here is skipped by name."""
+    if pack == "medical":
+        from counterpoint_medical.views.detail import Blur, CutOut
+        from counterpoint_medical.views.intensity import Gamma, Intensity, Noise
+        from counterpoint_medical.views.place import Crop, Flip
+        from counterpoint_medical.views.turning import Affine
+
+        return torch.rand(4, 1, 12, 14, 16), [Crop(size=10), Flip(), Affine(), Intensity(), Gamma(), Noise(), Blur(), CutOut()]  # fmt: skip
+    if pack == "video":
+        from counterpoint_video.views.colour import ColourJitter, Difference, Grey
+        from counterpoint_video.views.space import Blur, CropResize, Flip
+
+        return torch.rand(4, 3, 6, 20, 24), [CropResize(size=16), Flip(), ColourJitter(), Grey(), Blur(), Difference()]
+    if pack == "points3d":
+        from counterpoint_points3d.views.moves import Flip, Jitter, Rotate, Scale
+        from counterpoint_points3d.views.selections import Crop, Dropout, Subsample
+
+        return torch.randn(4, 3, 200), [Rotate(), Flip(), Scale(), Jitter(), Dropout(), Crop(), Subsample(points=64)]
+    if pack == "audio_text":
+        pytest.importorskip("librosa", reason="the log-mel needs librosa's filter bank")
+        from counterpoint_audio_text.views.gain import Gain
+        from counterpoint_audio_text.views.log_mel import LogMel
+        from counterpoint_audio_text.views.speed import Speed
+
+        return torch.randn(4, 1, 4000), [Gain(), Speed(), LogMel(rate=8000, mels=20)]
+    from counterpoint.views.tokens import TokenCrop, TokenDelete, TokenMask
+
+    return torch.randint(5, 300, (4, 70)), [TokenMask(mask_token=4), TokenDelete(), TokenCrop()]
+
+
+@pytest.mark.parametrize("pack", ["medical", "video", "points3d", "audio_text", "text"])
+def test_views_of_a_pack_repeat_on_the_device(pack):
+    from counterpoint.batch import View
+
+    data, steps = _views(pack)
+    ids = torch.arange(4, device=DEVICE)
+    view = View("x", data.to(DEVICE), ids)
+    for step in steps:
+        made, again = (step.to(DEVICE)(view, Draw(1, ids)) for _ in range(2))
+        assert made.data.device.type == DEVICE and torch.isfinite(made.data.float()).all()
+        assert torch.equal(made.data, again.data)
+
+
+def test_encoders_of_plain_torch_run_on_the_device():
+    from counterpoint_points3d.dgcnn import DGCNN
+    from counterpoint_points3d.pointnet import PointNet
+
+    from counterpoint.encoders.text_transformer import TextTransformer
+
+    torch.manual_seed(0)
+    points, text = torch.randn(4, 3, 64), torch.randint(0, 99, (4, 9))
+    for encoder, data in ((PointNet(channels=3), points), (DGCNN(channels=3, widths=(8, 8), wide=16), points), (TextTransformer(vocabulary=99), text)):  # fmt: skip
+        here, there = (encoder.eval().to(device)(data.to(device)) for device in ("cpu", DEVICE))
+        h = [getattr(out, "h", out).detach().cpu() for out in (here, there)]
+        torch.testing.assert_close(h[1], h[0], atol=2e-3, rtol=2e-3)
+
+
 def test_a_recipe_from_the_command_line(tmp_path):
     pytest.importorskip("pydantic", reason="recipes need pydantic")
     pytest.importorskip("yaml", reason="recipes need PyYAML")
