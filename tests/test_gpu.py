@@ -173,10 +173,9 @@ def test_views_of_a_pack_repeat_on_the_device(pack):
 
 
 def test_encoders_of_plain_torch_run_on_the_device():
+    from counterpoint.encoders.text_transformer import TextTransformer
     from counterpoint_points3d.dgcnn import DGCNN
     from counterpoint_points3d.pointnet import PointNet
-
-    from counterpoint.encoders.text_transformer import TextTransformer
 
     torch.manual_seed(0)
     points, text = torch.randn(4, 3, 64), torch.randint(0, 99, (4, 9))
