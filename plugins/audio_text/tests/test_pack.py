@@ -1,84 +1,36 @@
 """The pack as the core meets it: its tables, its recipes, and what a wheel of it holds."""
 
-import importlib
-import inspect
-import subprocess
-import sys
-import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
 
+from counterpoint.testing.pack import check_component, check_distribution, check_light, components, loaded_by
 from counterpoint_audio_text import pack
 
-ROOT = Path(__file__).parents[1]
-HOOKS = (
-    pack.counterpoint_readers,
-    pack.counterpoint_encoders,
-    pack.counterpoint_view_generators,
-    pack.counterpoint_datasets,
-)
-TARGETS = {name: target for hook in HOOKS for name, target in hook().items()}
+TARGETS = components(pack)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_target_is_there_keyword_only_annotated_and_documented(name):
-    module, _, attribute = TARGETS[name].partition(":")
-    component = getattr(importlib.import_module(module), attribute)
-    assert inspect.getdoc(component)
-    for parameter in inspect.signature(component).parameters.values():
-        assert parameter.kind is parameter.KEYWORD_ONLY and parameter.annotation is not parameter.empty, parameter
-
-
-def loaded_by(statement: str, *names: str) -> set[str]:
-    """Which of the modules `names` a new python has after a statement."""
-    code = f"import sys\n{statement}\nprint(*(set({names!r}) & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+def test_a_component_is_there_keyword_only_annotated_and_documented(name):
+    check_component(TARGETS[name])
 
 
 def test_the_pack_imports_nothing_heavy():
-    heavy = ("torch", "numpy", "librosa", "soundfile", "transformers")
-    assert loaded_by("import counterpoint_audio_text.pack as p; assert p.COUNTERPOINT_API == 1", *heavy) == set()
+    assert pack.COUNTERPOINT_API == 1
+    check_light("counterpoint_audio_text.pack", ["librosa", "soundfile", "transformers"])
 
 
 def test_a_component_imports_its_library_when_it_is_built():
-    names = (
-        "sound",
-        "endings",
-        "asterisk",
-        "captions",
-        "ast",
-        "convolutions",
-        "views.log_mel",
-        "views.gain",
-    )
-    modules = ", ".join(f"counterpoint_audio_text.{name}" for name in (*names, "views.spec_augment"))
-    assert loaded_by(f"import {modules}", "librosa", "numba", "transformers", "scipy", "lightning") == set()
+    names = ("sound", "asterisk", "captions", "ast", "convolutions", "views.log_mel", "views.spec_augment")
+    modules = ", ".join(f"counterpoint_audio_text.{name}" for name in names)
+    assert not loaded_by(f"import {modules}", ["librosa", "numba", "transformers", "scipy", "lightning"])
 
 
 def test_recipes_are_there():
     folder = Path(pack.counterpoint_recipes())
-    assert {"quickstart", "from_manifest"} <= {path.stem for path in folder.glob("*.yaml")}
+    assert {path.stem for path in folder.glob("*.yaml")} == {"from_manifest", "quickstart"}
 
 
 @pytest.mark.slow
 def test_wheel_and_sdist_hold_the_recipes_as_files(tmp_path):
-    """An sdist of the source, and a wheel both of the source and of that sdist."""
-    for needed in ("build", "hatchling"):
-        pytest.importorskip(needed)
-    build = [sys.executable, "-m", "build", "--no-isolation", str(ROOT), "--outdir"]
-    subprocess.run([*build, str(tmp_path)], check=True)
-    subprocess.run([*build, str(tmp_path / "direct"), "--wheel"], check=True)
-    recipes = {path.name: path.read_bytes() for path in Path(pack.counterpoint_recipes()).glob("*.yaml")}
-    for wheel in (*tmp_path.glob("*.whl"), *tmp_path.glob("direct/*.whl")):
-        with zipfile.ZipFile(wheel) as archive:
-            for name, content in recipes.items():
-                assert archive.read(f"counterpoint_audio_text/recipes/{name}") == content
-            assert any(name.endswith("licenses/LICENSE") for name in archive.namelist())
-    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
-        kept = {Path(member.name).name: member for member in archive if "/recipes/" in member.name}
-        for name, content in recipes.items():
-            assert kept[name].isfile() and archive.extractfile(kept[name]).read() == content
+    check_distribution(Path(__file__).parents[1], Path(pack.counterpoint_recipes()), tmp_path)

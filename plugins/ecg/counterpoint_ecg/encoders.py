@@ -4,30 +4,12 @@ Dimensions: n rows, C channels (leads), L samples in time, H width of `h`. Every
 h (n, H)` and says H in `width`. tsai is imported when an encoder of its is built (about 3 s beyond torch).
 """
 
-import random
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from counterpoint.errors import ComponentError
+from counterpoint.importing import untouched
 from counterpoint.markers import Channels, Length
-
-
-@contextmanager
-def _untouched() -> Iterator[None]:
-    """Importing tsai moves python's and numpy's random state and silences warnings for good: both are put back."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 def inception_time(*, channels: Channels, width: int = 32, depth: int = 6, kernel: int = 40) -> nn.Module:
@@ -37,7 +19,7 @@ def inception_time(*, channels: Channels, width: int = 32, depth: int = 6, kerne
     the longest of the three kernels spans (40, 20 and 10 rounded down to odd). Its BatchNorm learns batch statistics.
     Source: Ismail Fawaz et al., "InceptionTime", DMKD 34 (2020), section 3 (there width 32, depth 6, kernel 40).
     """
-    with _untouched():
+    with untouched():
         from tsai.models.InceptionTime import InceptionTime
     model = InceptionTime(channels, 1, nf=width, depth=depth, ks=kernel)
     model.fc = nn.Identity()
@@ -51,7 +33,7 @@ def xception_time(*, channels: Channels, width: int = 16, kernel: int = 40) -> n
     width: filters of the first module, doubled in each next; kernel: samples the longest kernel spans. The published
     head is kept up to its last hidden layer. Source: Rahimian et al., "XceptionTime", arXiv 1911.03803 (2019), section 3.
     """
-    with _untouched():
+    with untouched():
         from tsai.models.XceptionTime import XceptionTime
     model = XceptionTime(channels, 1, nf=width, ks=kernel)
     pool, first, second, _, average = model.head
@@ -66,7 +48,7 @@ def resnet(*, channels: Channels) -> nn.Module:
     Source: Wang, Yan and Oates, "Time series classification from scratch", IJCNN 2017, section II.C (there kernels 8,
     5, 3). `resnet1d` is the one that shortens the series on the way and knows padded lengths.
     """
-    with _untouched():
+    with untouched():
         from tsai.models.ResNet import ResNet
     model = ResNet(channels, 1)
     model.fc = nn.Identity()
@@ -102,7 +84,7 @@ def patch_tst(
         )
     if width % heads:
         raise ComponentError(f"encoder 'ecg.patch_tst': heads must divide width; got heads: {heads}, width: {width}")
-    with _untouched():
+    with untouched():
         from tsai.models.PatchTST import PatchTST
     model = PatchTST(
         channels,

@@ -5,18 +5,14 @@ Every encoder is `encoder(data (n, C, D, H, W) or (n, C, H, W)) -> Features` and
 an encoder of its is built (about 8 s).
 """
 
-import random
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
+from counterpoint.importing import untouched
 from counterpoint.markers import Channels, Given
 
 SpatialDims = Annotated[Literal[2, 3], Given("spatial_dims")]
@@ -24,19 +20,6 @@ Shape = Annotated[tuple[int, ...] | None, Given("shape")]
 Norm = Literal["batch", "group", "instance"]
 
 COARSEST = 16  # voxels of the input along one axis of the U-Net's lowest level
-
-
-@contextmanager
-def _untouched() -> Iterator[None]:
-    """Importing MONAI moves random state and adds warning filters: both are put back."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 def _norm(norm: Norm) -> tuple:
@@ -79,7 +62,7 @@ def resnet(
     if kernel % 2 == 0:
         raise ComponentError(f"encoder 'medical.resnet': kernel must be odd; got {kernel}")
     _check_width("medical.resnet", width, norm)
-    with _untouched():
+    with untouched():
         from monai.networks.nets.resnet import ResNet, ResNetBlock
     model = ResNet(
         ResNetBlock,
@@ -127,7 +110,7 @@ def unet(
     Source: Ronneberger et al., MICCAI 2015, section 2; Falk et al., Nature Methods 16 (2019) for the widths.
     """
     _check_width("medical.unet", width, norm)
-    with _untouched():
+    with untouched():
         from monai.networks.nets.basic_unet import BasicUNet
     features = (width, width, 2 * width, 4 * width, 8 * width, width)
     model = BasicUNet(spatial_dims, channels, 1, features=features, norm=_norm(norm))
@@ -189,7 +172,7 @@ def vit(
         )
     if width % heads:
         raise ComponentError(f"encoder 'medical.vit': heads must divide width; got heads: {heads}, width: {width}")
-    with _untouched():
+    with untouched():
         from monai.networks.nets.vit import ViT
     model = ViT(
         channels,
