@@ -100,7 +100,7 @@ def markdown() -> str:
     records = {
         pack: json.loads(p.read_text()) for pack in SHOWN if (p := RESULTS / f"quickstart-{pack}.json").is_file()
     }
-    lines = ["| score on held-out data | representation | mean | seeds 0, 1, 2 | 95 % interval, seed 0 |", "|---|---|---|---|---|"]  # fmt: skip
+    lines = ["| score on held-out data | representation | mean | each seed | 95 % interval, first seed |", "|---|---|---|---|---|"]  # fmt: skip
     lines += [line for pack, record in records.items() for line in rows(pack, record)]
     lines += [
         "",
