@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from counterpoint.batch import Features
 from counterpoint.data.sources import MINILM, model_folder, sources_of_model
+from counterpoint.encoders.stored import stored
 from counterpoint.encoders.text_transformer import pooled
 from counterpoint.errors import ComponentError
 
@@ -32,20 +33,17 @@ def sentence_encoder(
     folder = model_folder(model, "encoder 'sentence_encoder': model")
     try:
         from transformers import AutoConfig, AutoModel
-        from transformers.utils.logging import disable_progress_bar
     except ImportError as error:
         raise ComponentError(
             "encoder 'sentence_encoder' needs the package transformers: pip install 'counterpoint[text]'"
         ) from error
-    disable_progress_bar()  # a bar for weights that are on the disk
+    who = "encoder 'sentence_encoder'"
+    if pretrained:
+        return _Sentences(stored(who, folder, AutoModel, "model of transformers"), pool, remember)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        if pretrained:
-            network = AutoModel.from_pretrained(folder, local_files_only=True)
-        else:
-            network = AutoModel.from_config(config)
+        network = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
     except (OSError, ValueError, KeyError) as error:
-        raise ComponentError(f"encoder 'sentence_encoder': {folder} holds no model of transformers: {error}") from error
+        raise ComponentError(f"{who}: {folder} holds no model of transformers: {error}") from error
     return _Sentences(network.float(), pool, remember)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from counterpoint.batch import Features
+from counterpoint.encoders.stored import stored
 from counterpoint.errors import ComponentError
 
 
@@ -66,13 +67,7 @@ def _loaded(model: str, kind: type) -> nn.Module:
     folder = Path(model).expanduser()
     if not (folder / "config.json").is_file():
         raise ComponentError(f"encoder 'audio_text.ast': model must be a folder with a config.json; got {model!r}")
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # a bar for weights that are on the disk
-    try:
-        return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True).float()
-    except (OSError, ValueError, KeyError) as error:
-        raise ComponentError(f"encoder 'audio_text.ast': {folder} holds no model of AST: {error}") from error
+    return stored("encoder 'audio_text.ast'", folder, kind, "model of AST")
 
 
 class _Patches(nn.Module):

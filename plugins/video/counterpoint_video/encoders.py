@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from counterpoint.batch import Features
 from counterpoint.data.sources import model_folder
+from counterpoint.encoders.stored import stored
 from counterpoint.errors import ComponentError
 from counterpoint.markers import Channels
 
@@ -90,7 +91,7 @@ def videomae(
 
     if weights is not None:
         folder = model_folder(weights, "encoder 'video.videomae'")
-        return _Tubelets(VideoMAEModel.from_pretrained(folder, local_files_only=True))
+        return _Tubelets(stored("encoder 'video.videomae'", folder, VideoMAEModel, "model of VideoMAE"))
     if size % patch or frames % tubelet or width % heads:
         raise ComponentError(
             "encoder 'video.videomae': patch must divide size, tubelet frames, heads width; got "
