@@ -47,13 +47,13 @@ def _unit(z: Tensor) -> Tensor:
 
 
 class LiveKNN(Callback):
-    """Leave-one-out kNN within the training set, about twenty times a run; the held-out split is never looked at."""
+    """Leave-one-out kNN within the training set, at most twenty times a run; the held-out split is never looked at."""
 
     SAMPLES = 1024
 
     def __init__(self, progress: Progress, knn, dataset, pipelines, epochs: int, say: Callable[[str], None]):
         self.progress, self.knn, self.pipelines, self.say = progress, knn, pipelines, say
-        self.every, self.ended = max(1, epochs // 20), False
+        self.every, self.ended = -(-epochs // 20), False
         size = len(dataset)
         # evenly spread rather than the first ones, which are often of one class
         chosen = range(size) if size <= self.SAMPLES else [i * size // self.SAMPLES for i in range(self.SAMPLES)]

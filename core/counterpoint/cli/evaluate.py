@@ -14,6 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
+    from counterpoint.allocation import keep_freed_memory
     from counterpoint.errors import CounterpointError
     from counterpoint.evaluate.table import render
     from counterpoint.recipe import load
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
         raise CounterpointError(
             f"{opened.recipe}: there is nothing under `evaluate`; add evaluate=[{{use: knn, label: ...}}]"
         )
+    keep_freed_memory()
     if not args.overrides and not args.json:
         print(finish(opened, recipe))
         return 0

@@ -52,10 +52,12 @@ def _resume(args: argparse.Namespace) -> int:
 
 
 def _train(recipe, root: Path, opened) -> int:
+    from counterpoint.allocation import keep_freed_memory
     from counterpoint.errors import Stopped
     from counterpoint.extent import is_first_rank
     from counterpoint.fit import fit, say
 
+    keep_freed_memory()
     try:
         done = fit(recipe, root=root, run=opened)
     except Stopped as stop:
