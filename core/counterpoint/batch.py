@@ -145,6 +145,10 @@ class Encoded(_Movable):
     heads: dict[str, Tensor] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
 
+    def detach(self) -> Encoded:
+        """The same values without a gradient."""
+        return map_tensors(lambda t: t.detach() if t.requires_grad else t, self)
+
 
 @dataclass
 class Queued(_Movable):
@@ -305,6 +309,7 @@ Bare = Tensor | dict[str, Tensor | list[Tensor]]
 def outputs(
     *views: Bare,
     momentum: Sequence[Bare] = (),
+    teacher: Sequence[Bare] = (),
     queues: Mapping[str, Tensor] | None = None,
     index: Tensor | None = None,
     groups: Mapping[str, Tensor] | None = None,
@@ -314,7 +319,7 @@ def outputs(
 
     outputs(za, zb): two views of the same B samples, (B, D) each. outputs({"image": zi, "text": zt}): one view a
     modality; a list of tensors gives several.
-    momentum  the same views as momentum encoders see them, in the same form: momentum=[ka, kb]
+    momentum  the same views as momentum encoders see them, in the same form: momentum=[ka, kb]; teacher: likewise
     queues    name -> (K, D); groups, labels: name -> (B,); index: int64 (B,), position in the data set
 
     Raises CounterpointError for anything but tensors of one shape (B, D).
@@ -324,7 +329,8 @@ def outputs(
     table = lambda columns: {k: torch.as_tensor(c, device=row.device) for k, c in (columns or {}).items()}  # noqa: E731
     batch = Batch({}, row if index is None else index, table(groups), table(labels))
     held = {name: Queued(z, torch.full((len(z),), -1, device=z.device)) for name, z in (queues or {}).items()}
-    return Outputs(student, batch, momentum=_encoded(momentum, row) if momentum else [], queues=held)
+    others = {"momentum": momentum, "teacher": teacher}
+    return Outputs(student, batch, queues=held, **{side: _encoded(v, row) if v else [] for side, v in others.items()})
 
 
 def _encoded(views: Sequence[Bare], row: Tensor | None = None) -> list[Encoded]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -41,6 +42,8 @@ class Needs:
     batch       smallest batch in which the loss means something
     groups      group names of the data; labels: label names of the data
     features    {"tokens"}, {"map"}: what encoders must return beside `h`
+    heads       outputs that every head must have beside `z`, by name
+    teacher     whether the views must also be seen by a frozen run
     momentum    EMA encoders, and the decay they have unless the recipe says otherwise
     queues      name -> capacity in rows
     """
@@ -52,6 +55,8 @@ class Needs:
     groups: frozenset[str] = frozenset()
     labels: frozenset[str] = frozenset()
     features: frozenset[str] = frozenset()
+    heads: frozenset[str] = frozenset()
+    teacher: bool = False
     momentum: Momentum | None = None
     queues: Mapping[str, int] = field(default_factory=dict)
 
@@ -69,6 +74,8 @@ class Offers:
     labels: Mapping[str, int | None] = field(default_factory=dict)
     features: Iterable[str] = ()
     batch: int | None = None
+    heads: Iterable[str] = ()
+    teacher: bool = False
 
 
 class Objective(nn.Module):
@@ -103,8 +110,8 @@ class Objective(nn.Module):
         )
 
     def _prepared(self, e: Encoded, detach: bool = False) -> Encoded:
-        z = e.z.detach() if detach else e.z
-        return replace(e, z=normalize(z, dim=-1, eps=1e-12) if self.unit else z)
+        e = e.detach() if detach else e
+        return replace(e, z=normalize(e.z, dim=-1, eps=1e-12) if self.unit else e.z)
 
     def forward(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         if not isinstance(outputs, Outputs):
@@ -112,12 +119,18 @@ class Objective(nn.Module):
             raise ComponentError(
                 f"objective {name}: expected Outputs, got {got}; wrap tensors: counterpoint.outputs(za, zb)"
             )
-        if outputs.student and not outputs.momentum and self.needs().momentum:
-            raise ComponentError(
-                f"objective {type(self).__name__}: expected `momentum` in the outputs, the views as the momentum encoders "
-                "see them; got none. Outside a run: counterpoint.outputs(za, zb, momentum=[ka, kb])"
-            )
-        loss, parts = self.loss(self.prepare(outputs))
+        needs, name = self.needs(), type(self).__name__
+        for side, wanted, who in (
+            ("momentum", needs.momentum, "the momentum encoders see"),
+            ("teacher", needs.teacher, "the teacher sees"),
+        ):
+            if wanted and outputs.student and not getattr(outputs, side):
+                raise ComponentError(
+                    f"objective {name}: expected `{side}` in the outputs, the views as {who} them; got none. "
+                    f"Outside a run: counterpoint.outputs(za, zb, {side}=[ka, kb])"
+                )
+        with torch.autocast(outputs.batch.index.device.type, enabled=False):
+            loss, parts = self.loss(self.prepare(outputs))
         own = (p.sum() * 0.0 for p in self.parameters() if p.requires_grad)
         return sum(own, loss + outputs.zero()), parts
 
@@ -133,6 +146,13 @@ def check(path: str, needs: Needs, offers: Offers) -> list[str]:
     problems = [*_check_views(path, needs, views), *_check_columns(path, needs, offers)]
     if missing := needs.features - set(offers.features):
         problems.append(f"{path}: needs {', '.join(sorted(missing))} from the encoders, which return h alone")
+    if missing := needs.heads - set(offers.heads):
+        has = ", ".join(sorted(offers.heads)) or "z alone"
+        problems.append(f"{path}: needs heads that also give {', '.join(sorted(missing))}; they give: {has}")
+    if needs.teacher and not offers.teacher:
+        problems.append(
+            f"{path}: needs a teacher, a trained run that sees the same views; add teacher: {{run: runs/...}}"
+        )
     if offers.batch is not None and offers.batch < needs.batch:
         problems.append(
             f"{path}: a batch of {offers.batch} has nothing to contrast a sample with; "
