@@ -109,6 +109,24 @@ def fault_of(path, max_bytes: int | None = None) -> str:
     return "" if os.access(path, os.R_OK) else "no permission to read it"
 
 
+_OPEN = (0, 0x7FFFF000, 0xFFFFFFFF)  # sizes that a recorder writes when it does not know them yet
+
+
+def check_chunk(path) -> None:
+    """ValueError when a RIFF or IFF file (WAV, AVI, AIFF) is shorter than its own header says; others pass.
+
+    Decoders read what is left of such a file without a word.
+    """
+    with open(path, "rb") as file:
+        head, size = file.read(12), os.fstat(file.fileno()).st_size
+    order = {b"RIFF": "<I", b"FORM": ">I"}.get(head[:4])
+    if order is None or len(head) < 12:
+        return
+    said = struct.unpack(order, head[4:8])[0]
+    if said not in _OPEN and said + 8 > size + 1:  # an odd chunk's padding byte is often left out
+        raise ValueError(f"truncated: {size:,} bytes, its header says {said + 8:,}")
+
+
 def raise_all(problems: Sequence[str]) -> None:
     """Raise one DataError with every problem, the first LISTED of them in full; nothing when there is none."""
     if problems:

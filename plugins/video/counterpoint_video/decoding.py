@@ -13,6 +13,8 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from counterpoint.data.guard import check_chunk
+
 FORMATS = "mov,mp4,avi,matroska,webm,mpeg,mpegts"  # no playlist: those name other files
 PIXELS = 1 << 26  # of one picture: more is a mistake, or an attack
 BACK = (0.0, 2.0, 8.0, 32.0)  # seconds before the wanted time to seek to, one after another
@@ -32,6 +34,7 @@ class Header:
 @contextmanager
 def opened(path: str) -> Iterator[Video]:
     """The video of a file; ValueError when the file is none, or damaged."""
+    check_chunk(path)  # of an AVI: its decoder shows what is left, and the last picture for the rest
     with open(path, "rb") as file:  # not by name: nothing else can be opened
         try:
             with av.open(file, options={"format_whitelist": FORMATS}) as container:

@@ -108,6 +108,13 @@ def test_missing_empty_wrong_and_damaged_files(tmp_path):
             assert "truncated or damaged" in error_of(tmp_path / name, how)
 
 
+def test_a_truncated_avi_is_refused(tmp_path):
+    path = tmp_path / "film.avi"
+    whole = Path(write(path)).read_bytes()
+    path.write_bytes(whole[: int(0.9 * len(whole))])
+    assert "truncated" in error_of(path) and "truncated" in error_of(path, "facts")
+
+
 @pytest.mark.parametrize("suffix", [".webm", ".mkv"])
 def test_a_file_that_ends_long_before_its_header_says_is_refused(tmp_path, suffix):
     path = tmp_path / f"film{suffix}"
