@@ -11,7 +11,8 @@ from counterpoint.registry import Component, Parameter, installed
 
 KINDS = {
     "dataset": "Datasets", "reader": "Readers", "sampler": "Samplers", "encoder": "Encoders", "head": "Heads", "view": "View generators",
-    "objective": "Objectives", "optimizer": "Optimizers", "schedule": "Schedules", "evaluator": "Evaluators",
+    "objective": "Objectives", "optimizer": "Optimizers", "schedule": "Schedules", "refresh": "Refreshes",
+    "evaluator": "Evaluators",
 }  # fmt: skip
 PACKS = ("ecg", "medical", "audio-text", "video", "code-search", "points3d")
 OURS = ("counterpoint", *(f"counterpoint-{pack}" for pack in PACKS))

@@ -23,13 +23,13 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", module="lightning.*")
 
 
-def towers(modalities=("signal", "words"), norm=False):
+def towers(modalities=("signal", "words"), norm=False, dim=8):
     """Towers with weights that depend on nothing but the modality."""
     made = {}
     for modality in modalities:
         seed_all(len(modality))
         encoder = (conv_bn if norm else conv)(channels=2) if modality == "signal" else bag(vocabulary=40)
-        made[modality] = Tower(modality, encoder, MLP(width=16, dim=8))
+        made[modality] = Tower(modality, encoder, MLP(width=16, dim=dim))
     return made
 
 
@@ -38,13 +38,24 @@ def pipelines(modalities=("signal", "words"), copies=2):
     return {modality: Pipeline(modality, steps[modality]) for modality in modalities}
 
 
-def loop(objectives, *, modalities=("signal", "words"), norm=False, micro=None, optimizer=None, steps=100, made=None):
+def loop(
+    objectives,
+    *,
+    modalities=("signal", "words"),
+    norm=False,
+    micro=None,
+    optimizer=None,
+    steps=100,
+    made=None,
+    teacher=None,
+    refreshed=None,
+):
     momentum = next((m for o in objectives.values() if (m := o.needs().momentum)), None)
     training = Training(
         optimizer or adamw(lr=1e-2), constant(), steps, steps, seed=7, micro_batch=micro,
         momentum=Momentum(0.9, 1.0) if momentum else None,
     )  # fmt: skip
-    return Loop(made or towers(modalities, norm), pipelines(modalities), objectives, training)
+    return Loop(made or towers(modalities, norm), pipelines(modalities), objectives, training, teacher, refreshed)
 
 
 def train(
@@ -64,7 +75,10 @@ def train(
 ):
     """Fit with the loader and the trainer that a run has; returns the trainer."""
     least = max(2, 2 * world)
-    plan = Plan(sampler or shuffle(), Order(len(dataset), batch, least, dataset.groups), 7, world, rank)
+    order = Order(len(dataset), batch, least, dataset.groups)
+    order = order if module.refreshed is None else module.refreshed.into(order)
+    plan = Plan(sampler or shuffle(), order, 7, world, rank)
+    plan.refreshed = module.order
     if world > 1:
         from lightning.pytorch.strategies import DDPStrategy
 

@@ -1,7 +1,7 @@
 """Run by torchrun (or alone): trains the same global batches and writes the gradients of every step.
 
 In the second batch, the samples that the first of two ranks gets have no words; in the third, they cannot be read. Words
-have a second view, of some of the samples.
+have a second view, of some of the samples. The head of the signals whitens the whole batch; the teacher sees words alone.
 """
 
 import os
@@ -10,15 +10,20 @@ import sys
 import numpy as np
 import torch
 
-from building import Gradients, loop, train
+from building import Gradients, loop, towers, train
 from counterpoint.data.plan import cut
 from counterpoint.errors import DataError
 from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.objectives.moco import MoCo
 from counterpoint.optim import sgd
+from counterpoint.refresh.kmeans import KMeans
+from counterpoint.refresh.refreshed import Refreshed
+from counterpoint.teacher import Teacher
+from counterpoint.tower import Tower
 from counterpoint.views.generator import ViewGenerator
 from counterpoint.views.pipeline import Pipeline
-from counterpoint_toy.parts import Drop, Pairs, Remember
+from counterpoint.whitening import Whitening
+from counterpoint_toy.parts import Drop, Follow, Pairs, Remember
 
 WITHOUT_WORDS, UNREADABLE = range(8, 12), range(16, 19)
 
@@ -50,12 +55,20 @@ def main(path: str) -> None:
         "nce": InfoNCE(temperature=0.3, learnable=True, positives="subject"),
         "moco": MoCo(temperature=0.3, queue=16, momentum=0.9, modalities=["signal", "words"]),
         "remember": Remember(size=21),
+        "follow": Follow(),
     }
-    module, seen = loop(objectives, optimizer=sgd(lr=0.1, momentum=0.0)), Gradients()
+    teacher = Teacher({"words": towers(("words",), dim=5)["words"]})
+    data, rules = HalfOfThem(size=21), {"cluster": KMeans(clusters=4, of="signal", every=None)}
+    made = towers()
+    made["signal"] = Tower("signal", made["signal"].encoder, Whitening(width=16, dim=8, groups=8))
+    made["signal"].head.whiten.eps = 1.0  # of few rows, covariances are near singular: rounding would be all there is
+    refreshed = Refreshed(rules, data, skip=1.0)
+    module = loop(objectives, optimizer=sgd(lr=0.1, momentum=0.0), made=made, teacher=teacher, refreshed=refreshed)
+    seen = Gradients()
     module.pipelines["words"] = Pipeline("words", [Drop(rate=0.2), Some()])
     module.layouts["words"] = module.pipelines["words"].layout()
     in_order = lambda order, rng: cut(np.arange(order.size), order)  # noqa: E731
-    train(module, HalfOfThem(size=21), batch=8, callbacks=[seen], world=world, rank=rank, sampler=in_order)
+    train(module, data, batch=8, callbacks=[seen], world=world, rank=rank, sampler=in_order)
     state = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
     torch.save({"gradients": seen.seen, "state": state}, f"{path}.{rank}")
 

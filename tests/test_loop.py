@@ -94,7 +94,7 @@ def test_a_modality_absent_from_a_whole_batch():
     """No row of a modality: zero rows connected to the graph, and a finite loss."""
     module = loop(everything(), norm=True)
     batch = Batch({"signal": View("signal", torch.randn(4, 2, 64), torch.arange(4))}, torch.arange(4))
-    student, momentum = module.encode(batch, 0)
+    student, momentum, _ = module.encode(batch, 0)
     assert [len(e.row) for e in student] == [4, 4, 0]
     assert [e.view for e in student] == [e.view for e in momentum] == [0, 1, 2]
     outputs_grad = sum(e.z.sum() for e in student)

@@ -22,7 +22,7 @@ from counterpoint.batch import Batch
 from counterpoint.builtin import TABLES
 from counterpoint.kernels import softmax
 from counterpoint.objectives.objective import Needs, Offers, check
-from objectives.scenes import HEADS, SCENES, everything, scene
+from objectives.scenes import HEADS, SCENES, TENSORS, everything, scene
 
 torch.set_num_threads(1)
 HERE = Path(__file__).parent
@@ -76,8 +76,8 @@ def test_nothing_learns_through_the_momentum_encoders_or_the_teacher(name):
 def turned(e, place):
     """The rows of an Encoded in reverse, of samples that now stand at `place`."""
     turn = lambda t: None if t is None else t.flip(0)  # noqa: E731
-    fields = {name: turn(getattr(e, name)) for name in ("z", "h", "tokens", "mask", "map")}
-    fields["heads"] = {name: turn(t) for name, t in e.heads.items()}
+    fields = {name: turn(getattr(e, name)) for name in TENSORS}
+    fields |= {kind: {name: turn(t) for name, t in getattr(e, kind).items()} for kind in ("heads", "meta")}
     return replace(e, **fields, row=place[e.row].flip(0))
 
 

@@ -63,6 +63,7 @@ KINDS = {
     "objective": [info_nce, koleo, opaque],
     "optimizer": [adamw],
     "schedule": [cosine],
+    "refresh": [],
     "evaluator": [knn],
     "callback": [stop],
 }

@@ -16,7 +16,7 @@ from counterpoint.encoders.sentence_encoder import sentence_encoder
 from counterpoint.encoders.text_transformer import TextTransformer
 from counterpoint.errors import ComponentError, DataError
 from counterpoint.randomness import Draw
-from counterpoint.views.tokens import TokenCrop, TokenDelete, TokenMask
+from counterpoint.views.tokens import TokenCrop, TokenDelete, TokenMask, TokenRepeat, TokenSwap
 
 torch.set_num_threads(1)
 TEXTS = [f"the {animal} number {i} sat on the mat" for i, animal in enumerate(["cat", "dog", "owl", "fox"] * 10)]
@@ -171,7 +171,7 @@ def test_a_folder_without_a_model_is_said(tmp_path):
 # ---- views ----
 
 
-STEPS = [TokenMask(mask_token=4, special_tokens=[0, 1, 2, 3, 4]), TokenDelete(special_tokens=[0, 1, 2, 3, 4]), TokenCrop(special_tokens=[0, 1, 2, 3, 4])]  # fmt: skip
+STEPS = [TokenMask(mask_token=4, special_tokens=[0, 1, 2, 3, 4]), TokenDelete(special_tokens=[0, 1, 2, 3, 4]), TokenCrop(special_tokens=[0, 1, 2, 3, 4]), TokenRepeat(special_tokens=[0, 1, 2, 3, 4])]  # fmt: skip
 
 
 def texts(lengths: list[int]) -> View:
@@ -219,6 +219,36 @@ def test_token_views_do_what_they_say():
         assert any(whole[i : i + len(kept)] == kept for i in range(200))
 
 
+def test_repeated_tokens_stand_beside_themselves():
+    view, special = texts([52, 12, 5, 3, 2, 40] * 50), [0, 1, 2]
+    view.data[:, 1:-1] += torch.arange(view.data.shape[1] - 2) * 300  # no token occurs twice
+    view = view.replace(data=torch.where(view.data % 300 < 3, view.data % 300, view.data))
+    for step, highest in (
+        (TokenRepeat(fraction=0.32, special_tokens=special), [16, 3, 2, 1, 0, 12]),
+        (TokenRepeat(fraction=0.32, most=10, special_tokens=special), [9, 2, 0, 0, 0, 9]),
+        (TokenRepeat(fraction=0.32, max_tokens=45, special_tokens=special), [0, 3, 2, 1, 0, 5]),
+        (TokenRepeat(fraction=0.0, most=10, special_tokens=special), [0] * 6),
+    ):
+        made = step(view, Draw(0, torch.arange(300)))
+        added = made.mask.sum(1) - view.mask.sum(1)
+        assert added.view(50, 6).amax(0).tolist() == highest and added.min() == 0
+        for row in range(300):
+            new, old = made.data[row][made.mask[row]].tolist(), view.data[row][view.mask[row]].tolist()
+            assert [t for i, t in enumerate(new) if i == 0 or t != new[i - 1]] == old  # once or twice, in order
+            assert max(map(new.count, old)) <= 2 and new.count(1) <= 1 >= new.count(2)
+
+
+def test_every_number_of_repetitions_and_every_token_comes_up():
+    view = texts([30] * 2000)
+    view.data[:] = torch.arange(30) + 10
+    view.data[:, 0], view.data[:, -1] = 1, 2
+    made = TokenRepeat(fraction=0.3, special_tokens=[0, 1, 2])(view, Draw(5, torch.arange(2000)))
+    count = torch.bincount(made.mask.sum(1) - 30, minlength=9)
+    assert len(count) == 9 and count.min() > 150 and count.max() < 300
+    twice = torch.bincount(made.data[made.mask], minlength=40)[11:39] - 2000
+    assert twice.min() > 200 and twice.max() < 380 and twice.sum() == (count * torch.arange(9)).sum()
+
+
 # ---- baselines ----
 
 
@@ -254,3 +284,18 @@ def test_the_length_baseline_ranks_by_closeness():
     assert torch.equal(lengths[found], lengths)
     assert torch.allclose(duration(sound, sound).norm(dim=1), torch.ones(200, dtype=torch.float64))
     assert duration(torch.ones(2, 1, 9), None).isfinite().all() and not list(duration.parameters())
+
+
+def test_a_swap_gives_a_negative_that_differs_in_two_places():
+    data = torch.tensor([[1, 5, 6, 7, 2], [1, 8, 8, 9, 2], [1, 8, 8, 8, 2], [1, 5, 2, 0, 0]])
+    view = View("text", data, torch.tensor([0, 1, 2, 4]), data > 0, meta={"part": torch.arange(4)})
+    step = TokenSwap(special_tokens=[0, 1, 2])
+    kept, negative = step(view, Draw(3, torch.arange(4)))
+    assert kept is view and negative.role == "negative" and step.layout(["raw"]) == ["raw", "negative"]
+    assert negative.row.tolist() == [0, 1] == negative.meta["part"].tolist()
+    changed = negative.data != data[:2]
+    assert changed.sum(1).tolist() == [2, 2] and not changed[:, [0, 4]].any()
+    assert torch.equal(negative.data.sort(1).values, data[:2].sort(1).values)
+    assert step(negative, Draw(4, torch.arange(2))) is negative
+    alone = step(view[torch.tensor([1])], Draw(3, torch.tensor([1])))[1]
+    assert torch.equal(alone.data, negative.data[1:])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -14,13 +14,18 @@ from counterpoint.errors import ComponentError, DataError, RecipeError, suggest
 from counterpoint.objectives.objective import Momentum, Needs, Objective, Offers, check
 from counterpoint.randomness import key, seed_all
 from counterpoint.recipe import Recipe
+from counterpoint.refresh.refresh import Refresh
+from counterpoint.sharing import share
 from counterpoint.tower import Tower, takes_mask, tune
 from counterpoint.views.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from counterpoint.teacher import Teacher
 
 
 @dataclass
 class Assembly:
-    """What a recipe builds: data set, towers, pipelines and objectives, and what the momentum encoders follow."""
+    """What a recipe builds: data set, towers, pipelines and objectives, what the momentum encoders follow, and the teacher."""
 
     recipe: Recipe
     dataset: Any
@@ -29,6 +34,8 @@ class Assembly:
     pipelines: dict[str, Pipeline]
     objectives: dict[str, Objective]
     momentum: Momentum | None
+    teacher: Teacher | None = None
+    refresh: dict[str, Refresh] = field(default_factory=dict)
 
 
 class _Problems:
@@ -88,12 +95,22 @@ def build_tower(recipe: Recipe, modality: str, given: Mapping[str, Any]) -> Towe
     """Encoder and head of a modality, tuned as the recipe says."""
     encoder = build_encoder(recipe, modality, given)
     seed_all(key(recipe.seed, "init", "head", modality))
-    head = recipe.heads[modality].build({**given, "width": encoder.width})
+    widths = {"width": encoder.width, "token_width": getattr(encoder, "token_width", encoder.width)}
+    head = recipe.heads[modality].build({**given, **widths})
     tower = Tower(modality, encoder, head)
     if choice := recipe.tune.get(modality):
         seed_all(key(recipe.seed, "init", "lora", modality))
         tune(tower, choice.train, choice.lora)
     return tower
+
+
+def widths_of(tower: Tower) -> dict[str, int]:
+    """The numbers in h, and in each token as an objective gets it: those of the head where it makes tokens."""
+    own = getattr(tower.encoder, "token_width", tower.encoder.width)
+    return {
+        "width": tower.encoder.width,
+        "token_width": tower.dim if "tokens" in getattr(tower.head, "gives", ()) else own,
+    }
 
 
 def build_pipeline(recipe: Recipe, modality: str, given: Mapping[str, Any]) -> Pipeline:
@@ -125,15 +142,18 @@ def assemble(recipe: Recipe) -> Assembly:
         m: p for m in known if (p := problems.attempt(lambda m=m: build_pipeline(recipe, m, given[m]))) is not None
     }
     problems.stop()
+    problems.attempt(lambda: share(towers))
     _check_masks(recipe, spec, towers, problems)
     objectives = _build_objectives(recipe, spec, towers, problems)
-    offers = _offers(recipe, spec, towers, pipelines)
+    refresh = _refresh(recipe, spec, problems)
+    offers = _offers(recipe, spec, towers, pipelines, refresh)
     needs = {name: objective.needs() for name, objective in objectives.items()}
     for name, need in needs.items():
         problems.found += check(recipe.where(recipe.objectives[name].path), need, offers)
     momentum = _momentum(recipe, needs, problems)
+    teacher = problems.attempt(lambda: _teacher(recipe, needs, dataset, given))
     problems.stop()
-    return Assembly(recipe, dataset, given, towers, pipelines, objectives, momentum)
+    return Assembly(recipe, dataset, given, towers, pipelines, objectives, momentum, teacher, refresh)
 
 
 def _check_device(recipe: Recipe, problems: _Problems) -> None:
@@ -226,6 +246,11 @@ def _check_masks(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], proble
             )
 
 
+def build_objectives(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower]) -> dict[str, Objective]:
+    """The objectives of a recipe with their initial weights."""
+    return _build_objectives(recipe, spec, towers, _Problems())
+
+
 def _build_objectives(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], problems: _Problems) -> dict:
     dims = {modality: tower.dim for modality, tower in towers.items()}
     if len(set(dims.values())) > 1:
@@ -233,7 +258,8 @@ def _build_objectives(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], p
         problems.found.append(
             f"{recipe.where('heads')}: heads give embeddings of different widths ({listed}); set one dim"
         )
-    given = {"dim": next(iter(dims.values())), "size": spec.size, "modalities": list(towers)}
+    facts = {modality: {**spec.modalities[modality], **widths_of(tower)} for modality, tower in towers.items()}
+    given = {"dim": next(iter(dims.values())), "size": spec.size, "modalities": list(towers), "facts": facts}
     built = {}
     for name, call in recipe.objectives.items():
         seed_all(key(recipe.seed, "init", "objective", name))
@@ -244,16 +270,51 @@ def _build_objectives(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], p
     return built
 
 
-def _offers(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], pipelines: Mapping[str, Pipeline]) -> Offers:
+def _refresh(recipe: Recipe, spec: Spec, problems: _Problems) -> dict[str, Refresh]:
+    """The columns that are made between epochs, whose names must be free and whose modalities must be there."""
+    rules = {name: rule for name, call in recipe.refresh.items() if (rule := problems.attempt(call.build))}
+    taken = dict.fromkeys(["index", *spec.groups, *spec.labels], f"of data {recipe.data.name!r}")
+    for name, rule in rules.items():
+        where = recipe.where(recipe.refresh[name].path)
+        for column in rule.groups(name) or [name]:
+            if column in taken:
+                problems.found.append(f"{where}: {column!r} is a column {taken[column]} already")
+            taken[column] = f"of refresh.{name}"
+        if lacking := rule.lacking(spec.size):
+            problems.found.append(f"{where}: {lacking}")
+        for modality in sorted({m for m in rule.modalities if m is not None and m not in recipe.encoders}):
+            lack = f"{modality!r} is not a modality of the recipe{suggest(modality, recipe.encoders)}"
+            problems.found.append(f"{where}: {lack}")
+    return rules
+
+
+def _offers(
+    recipe: Recipe,
+    spec: Spec,
+    towers: Mapping[str, Tower],
+    pipelines: Mapping[str, Pipeline],
+    refresh: Mapping[str, Refresh],
+) -> Offers:
     gives = [frozenset(getattr(tower.encoder, "gives", ())) for tower in towers.values()]
     return Offers(
         views={modality: pipeline.layout() for modality, pipeline in pipelines.items()},
         data=recipe.data.name,
-        groups=spec.groups,
+        groups={**spec.groups, **{group: r.identities for name, r in refresh.items() for group in r.groups(name)}},
         labels=spec.labels,
-        features=frozenset.intersection(*gives),
+        features=frozenset.intersection(*gives) | {"input"},
         batch=min(recipe.loader.batch, spec.size),
+        heads=frozenset.intersection(*(frozenset(getattr(t.head, "gives", ())) for t in towers.values())) - {"tokens"},
+        teacher=recipe.teacher is not None,
     )
+
+
+def _teacher(recipe: Recipe, needs: Mapping[str, Needs], dataset, given: Mapping[str, Mapping]) -> Teacher | None:
+    """The frozen towers that the recipe names, when an objective asks what they see."""
+    if recipe.teacher is None or not any(need.teacher for need in needs.values()):
+        return None
+    from counterpoint.teacher import build_teacher  # it reads towers, which this module builds
+
+    return build_teacher(recipe, given, getattr(dataset, "assets", dict)())
 
 
 def _momentum(recipe: Recipe, needs: Mapping[str, Needs], problems: _Problems) -> Momentum | None:
@@ -261,12 +322,13 @@ def _momentum(recipe: Recipe, needs: Mapping[str, Needs], problems: _Problems) -
     chosen = recipe.momentum
     if not asked:
         return None
+    dropout = all(m.dropout for m in asked.values())  # one that asks for none has its way: the copies are shared
     if chosen.decay is not None:
-        return Momentum(chosen.decay, chosen.final)
-    if len(set(asked.values())) > 1:
+        return Momentum(chosen.decay, chosen.final, dropout)
+    if len({(m.decay, m.final) for m in asked.values()}) > 1:
         listed = ", ".join(f"{name} {m.decay}" for name, m in asked.items())
         problems.found.append(
             f"{recipe.where('objective')}: the objectives follow momentum encoders at different rates ({listed}); "
             "set momentum.decay"
         )
-    return next(iter(asked.values()))
+    return replace(next(iter(asked.values())), dropout=dropout)

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from counterpoint.errors import CounterpointError
 
-NEGATIVE = "negative"  # the role of views that are encoded but never form a positive pair
+NEGATIVE, POSITIVE, MIXED = "negative", "positive", "mixed"
+APART = frozenset({NEGATIVE, POSITIVE, MIXED})  # roles of views that only objectives which name them look at
 
 
 def map_tensors(fn: Callable[[Tensor], Tensor], value: Any, memo: dict[int, Any] | None = None) -> Any:
@@ -131,6 +132,8 @@ class Encoded(_Movable):
     row    int64 (n,): the sample of the batch each row belongs to
     view   id of the View: the same number for student, momentum and teacher outputs of one View
     tokens, mask, map: as in Features; heads: other outputs of the head, by name; meta: of the View
+    input, input_mask: data and mask of the View itself, of students and where an objective needs `input`; else None.
+    What is a row of numbers has a mask then, also where nothing is padded
     """
 
     modality: str
@@ -144,6 +147,8 @@ class Encoded(_Movable):
     map: Tensor | None = None
     heads: dict[str, Tensor] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    input: Tensor | None = None
+    input_mask: Tensor | None = None
 
     def detach(self) -> Encoded:
         """The same values without a gradient."""
@@ -198,12 +203,12 @@ class Outputs:
     total_steps: int = 1
 
     def views(self, modality: str | None = None, role: str | None = None, of: str = "student") -> list[Encoded]:
-        """The Encoded of one modality and role, in order; without `role`, all but the negatives."""
+        """The Encoded of one modality and role, in order; without `role`, all but negatives, edited positives and mixtures."""
         return [
             e
             for e in getattr(self, of)
             if (modality is None or e.modality == modality)
-            and (e.role == role if role is not None else e.role != NEGATIVE)
+            and (e.role == role if role is not None else e.role not in APART)
         ]
 
     def one(self, modality: str | None = None, role: str | None = None, of: str = "student") -> Encoded:

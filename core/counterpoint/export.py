@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from counterpoint.errors import CounterpointError, RunError, suggest
 from counterpoint.named import Named
 from counterpoint.run import Run
+from counterpoint.sharing import share
+from counterpoint.similarity import Similarity, similarity_of
 
 
 def save_towers(towers: Mapping[str, nn.Module], path: Path) -> None:
@@ -40,6 +42,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if metadata.get("sha256") != _checksum(tensors):
         raise RunError(f"{path} is damaged (its checksum does not hold)")
     return tensors
+
+
+def stored_checksum(path: Path) -> str:
+    """The checksum that such a file holds of its tensors; RunError when there is none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = (file.metadata() or {}).get("sha256")
+    except FileNotFoundError:
+        raise RunError(f"{path}: there are no weights there") from None
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path} is damaged ({error})") from None
+    if found is None:
+        raise RunError(f"{path} is damaged (it has no checksum)")
+    return found
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -72,6 +90,21 @@ def load(run: str | Path, modality: str | None = None) -> nn.Module:
     return towers[modality or next(iter(towers))].encoder.eval()
 
 
+def save_similarity(objectives: Mapping[str, nn.Module], run: Run) -> None:
+    """Write what the similarity of the objectives has learned, where there is one that learns."""
+    similarity = similarity_of(objectives)
+    if similarity is not None and similarity.state_dict():
+        save_towers({"similarity": similarity}, run.similarity)
+
+
+def load_similarity(run: Run, objectives: Mapping[str, nn.Module]) -> Similarity | None:
+    """The similarity that retrieval ranks by, as trained: that of the objectives, None when it is a cosine."""
+    similarity = similarity_of(objectives)
+    if similarity is not None and similarity.state_dict():
+        load_weights({"similarity": similarity}, run.similarity)
+    return None if similarity is None else similarity.eval()
+
+
 def tokenizer(run: str | Path, modality: str):
     """What makes token ids of text as the encoder of `modality` wants them: tokenizer("runs/x-1", "text").ids("some text").
 
@@ -94,6 +127,6 @@ def load_towers(run: Run) -> dict[str, nn.Module]:
 
     recipe = load_recipe(run.recipe).stage_recipes()[-1][1]
     given = run.facts().get("given", {})
-    towers = {modality: build_tower(recipe, modality, given.get(modality, {})) for modality in recipe.encoders}
+    towers = share({modality: build_tower(recipe, modality, given.get(modality, {})) for modality in recipe.encoders})
     load_weights(towers, run.weights)
     return towers

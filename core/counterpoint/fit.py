@@ -12,11 +12,12 @@ import torch
 
 from counterpoint.assembly import Assembly, assemble
 from counterpoint.errors import RunError, Stopped, TrainingError
-from counterpoint.export import read_tensors, save_towers
+from counterpoint.export import read_tensors, save_similarity, save_towers
 from counterpoint.extent import is_first_rank, length_of, workers_of, world_of
 from counterpoint.named import Named
 from counterpoint.recipe import Recipe, load
 from counterpoint.run import ROOT, MetricsFile, Run, now, versions
+from counterpoint.teacher import check_unchanged, record, resolved
 from counterpoint.trial import try_out
 
 
@@ -32,6 +33,7 @@ def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None) -> Run:
     Raises RecipeError, DataError, RunError or TrainingError for what the user can mend, and Stopped on a signal. A run
     that fails before its first checkpoint leaves no folder behind.
     """
+    recipe = resolved(recipe, root)
     stages = recipe.stage_recipes()
     for _, later in stages[1:]:  # a mistake in a later stage is not found after hours of the first
         try_out(assemble(later))
@@ -45,6 +47,7 @@ def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None) -> Run:
     run = (run or _create(recipe, root)).lock() if is_first_rank() else run or Run(root / "other-rank")
     if resumed:
         _check_data(run, first)
+        check_unchanged(run, recipe)
         if is_first_rank():
             run.note(state="training", error=None)
     elif is_first_rank():
@@ -102,6 +105,7 @@ def _describe(run: Run, recipe: Recipe, assembly: Assembly, shapes: dict) -> Non
     run.note(
         name=run.name, created=now(), state="training", seed=recipe.seed, recipe=str(recipe.source),
         versions=versions(providers), given=assembly.given, shapes=shapes, torch_threads=torch.get_num_threads(),
+        teacher=record(recipe),
     )  # fmt: skip
 
 
@@ -130,6 +134,7 @@ def _start_from(assembly: Assembly, before: dict) -> None:
 
 def _finish_stage(run: Run, assembly: Assembly, done: list[str], batches: int, last: bool) -> None:
     if last:
+        save_similarity(assembly.objectives, run)
         save_towers(assembly.towers, run.weights)
     else:
         (run.folder / "stages").mkdir(exist_ok=True)
@@ -191,6 +196,7 @@ def _reason(error: RuntimeError, recipe: Recipe, loop, run: Run) -> str | None:
 def _loop(assembly: Assembly):
     from counterpoint.data.plan import Order, Plan
     from counterpoint.loop import Loop, Training
+    from counterpoint.refresh.refreshed import Refreshed
 
     recipe = assembly.recipe
     world = world_of(recipe)
@@ -198,20 +204,28 @@ def _loop(assembly: Assembly):
         len(assembly.dataset), min(recipe.loader.batch, len(assembly.dataset)), max(2, 2 * world),
         getattr(assembly.dataset, "groups", {}),
     )  # fmt: skip
-    plan = Plan(recipe.loader.sampler.build(), order, recipe.seed, world)
+    refreshed = Refreshed(
+        assembly.refresh, assembly.dataset, seed=recipe.seed, workers=workers_of(recipe, assembly.dataset),
+        skip=1.0 if recipe.loader.on_bad == "skip" else 0.0,
+    )  # fmt: skip
+    plan = Plan(recipe.loader.sampler.build(), refreshed.into(order), recipe.seed, world)
     batches, steps = length_of(recipe, len(plan))
     training = Training(
         recipe.optimizer.build(), recipe.schedule.build(), batches, steps, recipe.seed, recipe.loader.micro_batch,
         assembly.momentum, recipe.weights, {m: choice.lr for m, choice in recipe.tune.items()},
     )  # fmt: skip
     if recipe.compile:
-        for tower in assembly.towers.values():
+        for tower in [*assembly.towers.values(), *(assembly.teacher.towers.values() if assembly.teacher else ())]:
             tower.encoder.compile(dynamic=True)
     _warn(assembly)
-    return recipe, plan, Loop(assembly.towers, assembly.pipelines, assembly.objectives, training)
+    loop = Loop(assembly.towers, assembly.pipelines, assembly.objectives, training, assembly.teacher, refreshed)
+    plan.refreshed = loop.order
+    return recipe, plan, loop
 
 
 def _warn(assembly: Assembly) -> None:
+    if assembly.recipe.teacher is not None and assembly.teacher is None:
+        say("note: no objective asks what the teacher sees; it is not used")
     micro = assembly.recipe.loader.micro_batch
     for modality, tower in assembly.towers.items():
         if micro and micro < assembly.recipe.loader.batch and tower.has_batch_statistics():
@@ -239,7 +253,7 @@ def _start_line(assembly: Assembly, run: Run, stage: str | None, plan, step: int
     if step is not None:
         epoch, batch = divmod(step, len(plan))
         return f"resuming {name} at step {step} (epoch {epoch}, batch {batch} of {len(plan)})"
-    learning = sum(p.numel() for tower in assembly.towers.values() for p in tower.parameters() if p.requires_grad)
+    learning = sum(p.numel() for p in Named(assembly.towers).parameters() if p.requires_grad)
     device = trainer.strategy.root_device.type
     epochs = math.ceil(length_of(assembly.recipe, len(plan))[0] / len(plan))
     return (
@@ -254,7 +268,7 @@ def resume(run: Run, overrides: list[str], allow_changes: bool) -> Recipe:
     What the weights in the checkpoint were made for (encoders, heads, data, seed) cannot be changed.
     """
     free, fixed = (
-        ("loader.workers", "loader.micro_batch"),
+        ("loader.workers", "loader.micro_batch", "teacher.run"),
         ("encoders", "heads", "tune", "data", "seed", "name", "stages"),
     )
     named = {text: re.split(r"[=\[]", text)[0] for text in overrides}
@@ -266,6 +280,6 @@ def resume(run: Run, overrides: list[str], allow_changes: bool) -> Recipe:
     if not run.recipe.is_file():
         raise RunError(f"{run.folder}: there is no recipe.yaml to go on with")
     recipe = load(run.recipe, overrides)
-    if changed and is_first_rank():  # so that the next resume knows of it
+    if (changed or "teacher.run" in named.values()) and is_first_rank():  # so that the next resume knows of it
         run.write("recipe.yaml", recipe.as_yaml())
     return recipe

@@ -19,7 +19,7 @@ def active() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def _all_gather(local: Tensor, counts: list[int]) -> Tensor:
+def all_gather(local: Tensor, counts: list[int]) -> Tensor:
     """Rows of every rank in order of rank; counts: rows of each."""
     most = max(counts)
     padded = local.new_zeros(most, *local.shape[1:])
@@ -33,7 +33,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, local: Tensor, counts: list[int]) -> Tensor:
         ctx.counts = counts
-        return _all_gather(local, counts)
+        return all_gather(local, counts)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
@@ -45,10 +45,10 @@ class _Gather(torch.autograd.Function):
 def _gather(local: Tensor, counts: list[int]) -> Tensor:
     if local.dtype == torch.bool:
         return _gather(local.to(torch.uint8), counts).bool()
-    return _Gather.apply(local, counts) if local.requires_grad else _all_gather(local, counts)
+    return _Gather.apply(local, counts) if local.requires_grad else all_gather(local, counts)
 
 
-_OPTIONAL = ("tokens", "mask", "map")
+_OPTIONAL = ("tokens", "mask", "map", "input", "input_mask")
 
 
 def _describe_all(encoded: list[Encoded]) -> list[dict]:

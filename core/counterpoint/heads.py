@@ -4,7 +4,10 @@ import itertools
 
 from torch import Tensor, nn
 
-from counterpoint.markers import Width
+from counterpoint.batch import Features
+from counterpoint.errors import ComponentError, suggest
+from counterpoint.markers import Head, TokenWidth, Width
+from counterpoint.named import Named
 
 
 class Identity(nn.Module):
@@ -58,3 +61,49 @@ class MLP(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return self.stack(h)
+
+
+class Tokens(nn.Module):
+    """One linear map of h to z and one of every token into a shared space (n, L, D), as in FILIP (Yao et al., 2022,
+    section 3.1), whose tokens have 256 numbers.
+    """
+
+    takes_features = True
+    gives = ("tokens",)
+
+    def __init__(self, *, width: Width, token_width: TokenWidth, dim: int = 256):
+        super().__init__()
+        if dim < 1:
+            raise ComponentError(f"head 'tokens': dim is at least 1; got {dim}")
+        self.dim = dim
+        self.map = nn.Linear(width, dim, bias=False)
+        self.token_map = nn.Linear(token_width, dim, bias=False)
+
+    def forward(self, features: Features) -> dict[str, Tensor]:
+        if features.tokens is None:
+            raise ComponentError(
+                "head 'tokens': the encoder returns h alone; choose one that returns tokens, or another head"
+            )
+        return {"z": self.map(features.h), "tokens": self.token_map(features.tokens)}
+
+
+class Several(nn.Module):
+    """Several heads side by side on one h: their outputs are kept by name, and the one named by `z` is contrasted, too."""
+
+    def __init__(self, *, heads: dict[str, Head], z: str):
+        super().__init__()
+        if z not in heads:
+            raise ComponentError(f"head 'several': z names one of the heads; got {z!r}{suggest(z, heads)}")
+        if taken := sorted({"z", "tokens", "mask"} & heads.keys()):
+            raise ComponentError(f"head 'several': {', '.join(taken)} cannot be the name of a head")
+        for name, head in heads.items():
+            if getattr(head, "takes_features", False) or getattr(head, "gives", ()):
+                raise ComponentError(
+                    f"head 'several': {name!r} returns more than one output; here each head returns one"
+                )
+        self.heads, self.contrasted, self.gives = Named(heads), z, tuple(heads)
+        self.dim = heads[z].dim
+
+    def forward(self, h: Tensor) -> dict[str, Tensor]:
+        found = {name: head(h) for name, head in self.heads.items()}
+        return {"z": found[self.contrasted], **found}

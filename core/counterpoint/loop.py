@@ -4,12 +4,14 @@ One path: views, encoder and head of each micro-batch (recomputed in the backwar
 gather across ranks, the objectives on the whole batch. Where each service hooks in is part of the contract with
 Lightning: queues are filled in `on_after_backward`, before any callback can save; momentum encoders follow in
 `optimizer_step`, once an optimizer step; every generator is seeded at fixed points by (seed, step), where step counts
-batches. Epoch refresh belongs in `on_train_epoch_start`, before the plan is asked for its next batches; a trainable
-view is a module in `pipelines`, and its parameters join the optimizer with those of the towers.
+batches. Columns of the data set are refreshed when the plan is asked for the batches of an epoch, since Lightning may
+ask before `on_train_epoch_start`; a trainable view is a module in `pipelines`, and its parameters join the optimizer
+with those of the towers.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from counterpoint.batch import Batch, Encoded, Outputs, Queued, View
+from counterpoint.data.plan import Order
 from counterpoint.errors import ComponentError, TrainingError
 from counterpoint.gather import gather
 from counterpoint.meter import Meter
@@ -30,6 +33,8 @@ from counterpoint.objectives.objective import Momentum, Objective
 from counterpoint.optim import Factor, MakeOptimizer, parameter_groups
 from counterpoint.queue import Queue
 from counterpoint.randomness import key, seed_all
+from counterpoint.refresh.refreshed import Refreshed
+from counterpoint.teacher import Teacher
 from counterpoint.tower import Tower, batch_statistics_kept
 from counterpoint.views.pipeline import Pipeline
 
@@ -58,15 +63,20 @@ class Loop(LightningModule):
         pipelines: Mapping[str, Pipeline],
         objectives: Mapping[str, Objective],
         training: Training,
+        teacher: Teacher | None = None,
+        refreshed: Refreshed | None = None,
     ):
         super().__init__()
         self.towers = Named(towers)
         self.pipelines = Named(pipelines)
         self.objectives = Named(objectives)
         self.training_plan = training
-        self.momentum = MomentumTowers(self.towers) if training.momentum else None
+        self.momentum = MomentumTowers(self.towers, training.momentum.dropout) if training.momentum else None
+        self.teacher = teacher
+        self.refreshed = refreshed
         self.queues = Named({name: self._queues_of(objective) for name, objective in self.objectives.items()})
         needs = [objective.needs() for objective in self.objectives.values()]
+        self._wants_input = any("input" in need.features for need in needs)
         self._columns = [{name for need in needs for name in getattr(need, kind)} for kind in ("groups", "labels")]
         self.layouts = {modality: pipeline.layout() for modality, pipeline in self.pipelines.items()}
         self.meter = Meter()
@@ -90,25 +100,46 @@ class Loop(LightningModule):
         self.meter.add({"loss": total.detach(), **parts}, len(outputs.batch))
         self.last_loss = total.detach()
         kept = replace(outputs.batch, inputs={})  # the raw input of a batch is not held while the next one is encoded
-        self.last_outputs = replace(outputs, student=[_detached(e) for e in outputs.student], momentum=[], batch=kept)
+        self.last_outputs = replace(
+            outputs, student=[_detached(e) for e in outputs.student], momentum=[], teacher=[], batch=kept
+        )
         return total
 
     def outputs(self, batch: Batch, step: int, epoch: int) -> Outputs:
         """Everything the objectives may look at, over all ranks."""
-        student, momentum = self.encode(batch, step)
-        count = len(student)
-        encoded, whole = gather(student + momentum, batch)
+        sides = self.encode(batch, step)
+        encoded, whole = gather([e for side in sides for e in side], batch)
+        cut = _cut(encoded, [len(side) for side in sides])
+        student, momentum, teacher = (
+            [self._projected(e, branch, step) for e in side]
+            for side, branch in zip(cut, ("student", "momentum", "teacher"))
+        )
         return Outputs(
-            encoded[:count],
+            student,
             self._with_columns(whole),
-            encoded[count:],
+            momentum,
+            teacher,
             step=step,
             epoch=epoch,
             total_steps=self.training_plan.batches,
         )
 
+    def _projected(self, e: Encoded, branch: str, step: int) -> Encoded:
+        """The Encoded of the whole batch after a head that looks at all of it; from one seed on every rank."""
+        towers = {"student": self.towers, "teacher": self.teacher}
+        tower = self._momentum_tower(e.modality) if branch == "momentum" else towers[branch][e.modality]
+        if not tower.whole_batch:
+            return e
+        seed_all(key(self.training_plan.seed, "head", step, e.modality, e.view, branch))
+        with nullcontext() if branch == "student" else torch.no_grad():
+            projected = tower.project(e)
+        return replace(
+            projected, z=projected.z + e.z[:0].sum()
+        )  # also where no rank had a row, connected to all weights
+
     def _with_columns(self, batch: Batch) -> Batch:
-        """A group or label that no sample of the batch has, or a batch without samples: unknown."""
+        """Groups that are refreshed; a group or label that no sample has, or a batch without samples: unknown."""
+        batch = batch if self.refreshed is None else self.refreshed.add_to(batch)
         groups, labels = ({name: batch.index.new_full((len(batch),), -1) for name in names} for names in self._columns)
         return replace(batch, groups=groups | batch.groups, labels=labels | batch.labels)
 
@@ -166,30 +197,43 @@ class Loop(LightningModule):
                 "trainer.gradient_clip_val: 1.0 or lower optimizer.lr; the checkpoints before this step are intact"
             )
 
+    def order(self, order: Order, epoch: int) -> Order:
+        """What the sampler may look at in an epoch: the columns that are due are made anew first."""
+        if self.refreshed is None:
+            return order
+        self.refreshed.refresh(epoch, self.towers, self.pipelines, self.device)
+        return self.refreshed.into(order)
+
     # From a batch to embeddings
 
-    def encode(self, batch: Batch, step: int) -> tuple[list[Encoded], list[Encoded]]:
-        """Student and momentum embeddings of every view of every modality, in one order on every rank."""
+    def encode(self, batch: Batch, step: int) -> tuple[list[Encoded], list[Encoded], list[Encoded]]:
+        """Student, momentum and teacher embeddings of every view of every modality, in one order on every rank."""
         student: list[Encoded] = []
         momentum: list[Encoded] = []
+        teacher: list[Encoded] = []
         for modality in self.towers:
             first, raw = len(student), batch.inputs.get(modality)
             branches = [(student, self.towers[modality], "student")]
             if self.momentum is not None:
                 branches.append((momentum, self._momentum_tower(modality), "momentum"))
+            if self.teacher is not None and modality in self.teacher:
+                branches.append((teacher, self.teacher[modality], "teacher"))
             there = raw is not None and len(raw) > 0
             index = batch.index[raw.row] if there else batch.index.new_zeros(0)
             whole = there and len(raw) <= (self.training_plan.micro_batch or len(raw))
-            views = self.views(modality, raw, index, step) if whole else []  # made once for both branches
+            together = whole or (there and self.pipelines[modality].whole_batch)
+            views = self.views(modality, raw, index, step) if together else []  # made once for all branches
             for into, tower, branch in branches:
                 with nullcontext() if branch == "student" else torch.no_grad():
                     if not there:
                         into += tower.absent(self.layouts[modality], index, first)
                     elif whole:
                         into += self.embed(tower, views, step, 0, first, branch)
+                    elif together:
+                        into += self._views_by_micro_batches(tower, views, step, first, branch)
                     else:
                         into += self._by_micro_batches(tower, raw, index, step, first, branch)
-        return student, momentum
+        return student, momentum, teacher
 
     def _momentum_tower(self, modality: str) -> Tower:
         copies = self.momentum.towers
@@ -203,16 +247,32 @@ class Loop(LightningModule):
             # Everything by argument: a closure over a loop variable would recompute the last one, with a right loss
             # and a wrong gradient.
             rows = slice(start, start + size)
-            arguments = (tower, raw[rows], index[rows], step, chunk, first, branch)
-            if branch == "student":
-                contexts = partial(_recomputing, tower)
-                made = checkpoint(
-                    self.make, *arguments, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
-                )
-            else:
-                made = self.make(*arguments)
-            parts.append(made)
+            parts.append(self._cached(self.make, tower, raw[rows], index[rows], step, chunk, first, branch))
         return _cat(parts)
+
+    def _views_by_micro_batches(
+        self, tower: Tower, views: list[View], step: int, first: int, branch: str
+    ) -> list[Encoded]:
+        """The same where the views had to be made of all samples together: each is cut on its own."""
+        size, found, chunk = self.training_plan.micro_batch, [], 0
+        for number, view in enumerate(views):
+            parts = []
+            for start in range(0, max(1, len(view)), size):
+                rows = [view[start : start + size]]
+                parts.append(self._cached(self.embed, tower, rows, step, chunk, first + number, branch))
+                chunk += 1
+            found += _cat(parts)
+        return found
+
+    @staticmethod
+    def _cached(make: Callable, tower: Tower, *arguments) -> list[Encoded]:
+        """What `make` makes of a micro-batch; of the student, activations are recomputed in the backward pass."""
+        if arguments[-1] != "student":
+            return make(tower, *arguments)
+        contexts = partial(_recomputing, tower)
+        return checkpoint(
+            make, tower, *arguments, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+        )  # fmt: skip
 
     def make(
         self, tower: Tower, raw: View, index: Tensor, step: int, chunk: int, first: int, branch: str = "student"
@@ -237,7 +297,10 @@ class Loop(LightningModule):
     def embed(self, tower: Tower, views: list[View], step: int, chunk: int, first: int, branch: str) -> list[Encoded]:
         """Encoder and head of views numbered from `first`; dropout is a function of step, rank, chunk and branch."""
         seed_all(key(self.training_plan.seed, "model", step, self.global_rank, tower.modality, chunk, branch))
-        return [tower(view, first + number) for number, view in enumerate(views)]
+        encoded = [tower(view, first + number, later=True) for number, view in enumerate(views)]
+        if not self._wants_input or branch != "student":
+            return encoded
+        return [replace(e, input=view.data, input_mask=_mask(view)) for e, view in zip(encoded, views)]
 
     # Optimizer
 
@@ -272,7 +335,21 @@ class Loop(LightningModule):
 
 
 def _detached(e: Encoded) -> Encoded:
-    return replace(e, z=e.z.detach(), h=e.h.detach(), tokens=None, mask=None, map=None, heads={})
+    return replace(
+        e, z=e.z.detach(), h=e.h.detach(), tokens=None, mask=None, map=None, heads={}, input=None, input_mask=None
+    )
+
+
+def _mask(view: View) -> Tensor | None:
+    """The mask of a view; of rows of numbers always one, since on another rank there may be padding."""
+    if view.mask is None and view.data.ndim == 2:
+        return torch.ones_like(view.data, dtype=torch.bool)
+    return view.mask
+
+
+def _cut(encoded: list[Encoded], counts: list[int]) -> list[list[Encoded]]:
+    ends = list(itertools.accumulate(counts))
+    return [encoded[end - count : end] for end, count in zip(ends, counts)]
 
 
 def _recomputing(tower: Tower):
@@ -296,7 +373,7 @@ def _join(pieces: list[Encoded], shared: dict) -> Encoded:
     return replace(
         first,
         row=shared[rows],
-        **{name: cat(name) for name in ("z", "h", "tokens", "mask", "map")},
+        **{name: cat(name) for name in ("z", "h", "tokens", "mask", "map", "input", "input_mask")},
         heads={name: torch.cat([piece.heads[name] for piece in pieces]) for name in first.heads},
         meta={
             name: torch.cat([piece.meta[name] for piece in pieces])

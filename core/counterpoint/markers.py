@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 KINDS = (
-    "dataset", "reader", "sampler", "encoder", "head", "view", "objective", "optimizer", "schedule", "evaluator", "callback",
+    "dataset", "reader", "sampler", "encoder", "head", "view", "objective", "optimizer", "schedule", "refresh", "evaluator",
+    "callback",
 )  # fmt: skip
 
 
@@ -24,8 +25,9 @@ class Given:
     """The parameter is filled from what the data or the model knows unless the recipe says otherwise.
 
     Of a modality (encoders, views): `channels`, `length`, `rate` (Hz), `vocabulary`, and whatever else its dataset's
-    spec says. Of a head: `width` (H of the encoder's `h`). Of an objective: `dim` (D of `z`), `size` (samples in the
-    training set), `modalities` (their names, in the order of the recipe).
+    spec says. Of a head: `width` (H of the encoder's `h`), `token_width` (of its tokens). Of an objective: `dim` (D of
+    `z`), `size` (samples in the training set), `modalities` (their names, in the order of the recipe), `facts` (modality
+    -> what its dataset's spec says, with the `width` of h and the `token_width` of tokens).
     """
 
     name: str
@@ -41,6 +43,8 @@ MaybeRate = Annotated[float | None, Given("rate")]
 Length = Annotated[int | None, Given("length")]
 Vocabulary = Annotated[int, Given("vocabulary")]
 Width = Annotated[int, Given("width")]
+TokenWidth = Annotated[int, Given("token_width")]
 Dim = Annotated[int, Given("dim")]
 Size = Annotated[int, Given("size")]
+Facts = Annotated[dict[str, dict[str, Any]], Given("facts")]
 Modalities = Annotated[list[str] | None, Given("modalities")]

@@ -8,17 +8,22 @@ import torch
 from torch import nn
 
 from counterpoint.named import Named
-from counterpoint.tower import resting
+from counterpoint.tower import Tower, resting
+
+# What differs in training by batch statistics alone: a tower knows then what to do with a view of one row.
+STATISTICS = (nn.modules.batchnorm._BatchNorm, Tower)
 
 
 class MomentumTowers(nn.Module):
     """Copies of the towers that learn; a frozen tower is its own average and is not copied.
 
-    Parameters follow by EMA; batch statistics are the copy's own, since it sees the same views in training mode.
+    Parameters follow by EMA; batch statistics are the copy's own, since it sees the same views in training mode. With
+    `dropout` False all but the layers of batch statistics are in evaluation mode.
     """
 
-    def __init__(self, towers: nn.ModuleDict):
+    def __init__(self, towers: nn.ModuleDict, dropout: bool = True):
         super().__init__()
+        self.dropout = dropout
         learning = {name: tower for name, tower in towers.items() if any(p.requires_grad for p in tower.parameters())}
         self.towers = Named({name: deepcopy(tower) for name, tower in learning.items()})
         self._resting = {module for tower in self.towers.values() for module in resting(tower)}
@@ -27,7 +32,8 @@ class MomentumTowers(nn.Module):
     def train(self, mode: bool = True) -> MomentumTowers:
         # Not by the rule of a tower, which keeps in evaluation mode what does not learn: none of these learns.
         for module in self.modules():
-            module.training = mode and module not in self._resting
+            awake = module not in self._resting and (self.dropout or isinstance(module, STATISTICS))
+            module.training = mode and awake
         return self
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ runs/quickstart-1/
   metrics.csv           step, epoch, name, value: appended, never rewritten
   checkpoints/          step-00000120.ckpt ...: the newest two of each stage
   encoder.safetensors   the trained towers
+  similarity.safetensors  what the objective's own similarity has learned, if anything
   text.tokenizer.json   what the encoder of a modality needs beside its weights, if anything
   scores.json           every score with its interval and baselines
   summary.md            for a person
@@ -73,6 +74,10 @@ class Run:
     @property
     def weights(self) -> Path:
         return self.folder / "encoder.safetensors"
+
+    @property
+    def similarity(self) -> Path:
+        return self.folder / "similarity.safetensors"
 
     def checkpoints(self, stage: str = "train") -> Path:
         return self.folder / "checkpoints" if stage == "train" else self.folder / "checkpoints" / stage

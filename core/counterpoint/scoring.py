@@ -6,13 +6,14 @@ import json
 
 import torch
 
-from counterpoint.assembly import build_dataset, build_pipeline, build_tower, given_by
+from counterpoint.assembly import build_dataset, build_objectives, build_pipeline, build_tower, given_by
 from counterpoint.evaluate import table
-from counterpoint.evaluate.embed import Bare, Raw, embed, observe
-from counterpoint.export import load_towers
+from counterpoint.evaluate.embed import Bare, Raw, attach, embed, observe
+from counterpoint.export import load_similarity, load_towers
 from counterpoint.extent import workers_of
 from counterpoint.recipe import Recipe
 from counterpoint.run import Run, now
+from counterpoint.sharing import share
 from counterpoint.summary import closing
 
 
@@ -49,28 +50,35 @@ def evaluate(run: Run, recipe: Recipe) -> list[dict]:
         "skip": 0.1 if recipe.loader.on_bad == "skip" else 0.0,
     }
     models = _representations(run, last, given)
-    evaluators = {name: call.build() for name, call in _labelled(recipe.evaluate)}
+    evaluators = {name: call.build() for name, call in labelled(recipe.evaluate)}
     observe(models, pipelines, train, options["workers"], options["skip"])
     fitted = any(getattr(evaluator, "fits", True) for evaluator in evaluators.values())
     fit = embed(models, pipelines, train, **options) if fitted else dict.fromkeys(models)
-    return table.score(evaluators, fit, embed(models, pipelines, test, **options))
+    similarity = None
+    if any(getattr(evaluator, "compares", False) for evaluator in evaluators.values()):
+        similarity = load_similarity(run, build_objectives(last, train.spec, models[table.TRAINED]))
+    keep = frozenset() if similarity is None else similarity.looks_at
+    seen = embed(models, pipelines, test, keep=keep, **options)
+    if similarity is not None:
+        attach(similarity, seen, [table.TRAINED, table.UNTRAINED])
+    return table.score(evaluators, fit, seen)
 
 
 def _representations(run: Run, recipe: Recipe, given: dict) -> dict[str, dict]:
     """name -> modality -> what embeds it: the trained towers first, then everything they must beat."""
     models: dict[str, dict] = {
         table.TRAINED: load_towers(run),
-        table.UNTRAINED: {m: build_tower(recipe, m, given[m]) for m in recipe.encoders},
+        table.UNTRAINED: share({m: build_tower(recipe, m, given[m]) for m in recipe.encoders}),
     }
     if raw := {m: Bare(Raw(), contrasted=False) for m in recipe.encoders if _fixed_signal(given[m])}:
         models[table.RAW] = raw
     for modality, calls in recipe.baselines.items():
-        for label, call in _labelled(calls):
+        for label, call in labelled(calls):
             models.setdefault(label, {})[modality] = Bare(call.build(given[modality]))
     return models
 
 
-def _labelled(calls) -> list[tuple[str, object]]:
+def labelled(calls) -> list[tuple[str, object]]:
     """Each call under its component's name and label, numbered where that comes twice."""
     names = [" ".join([call.name, *filter(None, [call.params.get("label")])]) for call in calls]
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import torch
@@ -23,6 +24,11 @@ def takes_mask(encoder: nn.Module) -> bool:
 class Tower(nn.Module):
     """Encoder then head: a View becomes an Encoded, with z in float32 whatever the precision of the encoder.
 
+    A head is called with h, or with the encoder's Features when its class has `takes_features = True`. It returns z, or
+    a dict with z: `tokens` and `mask` in it take the place of the encoder's, other names go to `Encoded.heads`. What it
+    returns beside z stands in its attribute `gives`. A head whose class has `whole_batch = True` looks at the rows of a
+    view together; the loop calls it later, by `project`, on the view of the whole batch.
+
     A part of it without any trainable parameter stays in evaluation mode, so that a frozen encoder's dropout and batch
     statistics do not move. A view of one row uses running batch statistics, since one row has none.
     """
@@ -36,16 +42,26 @@ class Tower(nn.Module):
     def dim(self) -> int:
         return self.head.dim
 
-    def forward(self, view: View, number: int) -> Encoded:
+    @property
+    def whole_batch(self) -> bool:
+        return getattr(self.head, "whole_batch", False)
+
+    def forward(self, view: View, number: int, later: bool = False) -> Encoded:
+        """The Encoded of a view; `later` leaves a head that wants the whole batch to `project`, z being (n, 1) till then."""
         with _running_statistics(self) if self.training and len(view) == 1 else _as_it_is():
             features = self.features(view)
-            out = self.head(features.h)
+            z = _precise(features.h[:, :1])
+            encoded = Encoded(self.modality, view.role, number, view.row, z, *features, meta=view.meta)
+            return encoded if later and self.whole_batch else self.project(encoded)
+
+    def project(self, e: Encoded) -> Encoded:
+        """What the head makes of h and tokens, in the place of z."""
+        features = Features(e.h, e.tokens, e.mask, e.map)
+        out = self.head(features if getattr(self.head, "takes_features", False) else e.h)
         named = dict(out) if isinstance(out, dict) else {"z": out}
-        z = named.pop("z")
-        z = z if z.dtype == torch.float64 else z.float()
-        return Encoded(
-            self.modality, view.role, number, view.row, z, *features, heads=named, meta=view.meta
-        )  # fmt: skip
+        z = _precise(named.pop("z"))
+        instead = {name: named.pop(name) for name in ("tokens", "mask") if name in named}
+        return replace(e, z=z, heads=named, **instead)
 
     def features(self, view: View) -> Features:
         """What the encoder makes of a view; h is (n, H)."""
@@ -54,9 +70,12 @@ class Tower(nn.Module):
         return features if isinstance(features, Features) else Features(features)
 
     def absent(self, roles: list[str], row: torch.Tensor, first: int) -> list[Encoded]:
-        """Embeddings of no row, connected to every trainable parameter: for a batch without this modality."""
+        """Embeddings of no row, connected to every trainable parameter: for a batch without this modality.
+
+        They are as `forward` leaves them for `later`.
+        """
         zero = sum(p.sum() * 0.0 for p in self.parameters() if p.requires_grad)
-        z = torch.zeros(0, self.dim, device=row.device) + zero
+        z = torch.zeros(0, 1 if self.whole_batch else self.dim, device=row.device) + zero
         h = z.new_zeros(0, self.encoder.width)
         return [Encoded(self.modality, role, first + i, row, z, h) for i, role in enumerate(roles)]
 
@@ -68,6 +87,10 @@ class Tower(nn.Module):
 
     def has_batch_statistics(self) -> bool:
         return any(isinstance(m, _BatchNorm) for m in self.modules())
+
+
+def _precise(z: torch.Tensor) -> torch.Tensor:
+    return z if z.dtype == torch.float64 else z.float()
 
 
 def resting(tower: nn.Module) -> set[nn.Module]:

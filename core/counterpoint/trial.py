@@ -79,6 +79,9 @@ def _try_modality(assembly: Assembly, modality: str, batch: Batch) -> list[int]:
         for view in views[: len(pipeline.layout())]:
             with _naming(recipe, f"encoders.{modality}", f"a view of {modality!r}", view):
                 tower(view, 0)
+            if assembly.teacher is not None and modality in assembly.teacher:
+                with _naming(recipe, "teacher.run", f"a view of {modality!r}", view):
+                    assembly.teacher[modality](view, 0)
         if recipe.evaluate:
             with _naming(
                 recipe, f"encoders.{modality}", f"a sample of {modality!r} as an evaluation sees it", prepared

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from counterpoint.batch import Batch
 from counterpoint.gather import gather
-from objectives.scenes import SIDES, everything, scene
+from objectives.scenes import SIDES, TENSORS, everything, scene
 from test_objectives import CASES, build, called
 
 
@@ -16,9 +16,9 @@ def part(e, samples):
     """The rows of an Encoded that belong to `samples`, connected to it."""
     own = torch.isin(e.row, samples)
     cut = lambda t: None if t is None else t[own]  # noqa: E731
-    fields = {name: cut(getattr(e, name)) for name in ("z", "h", "tokens", "mask", "map")}
-    heads = {name: cut(t) for name, t in e.heads.items()}
-    return replace(e, **fields, heads=heads, row=torch.searchsorted(samples, e.row[own]))
+    fields = {name: cut(getattr(e, name)) for name in TENSORS}
+    fields |= {kind: {name: cut(t) for name, t in getattr(e, kind).items()} for kind in ("heads", "meta")}
+    return replace(e, **fields, row=torch.searchsorted(samples, e.row[own]))
 
 
 def of_all(o, samples):

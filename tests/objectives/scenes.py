@@ -25,13 +25,30 @@ SCENES = {  # views as (modality and role, rows): partners may be missing, a sam
     "views of two modalities": [("image", FULL), ("image", FULL), ("text", FULL), ("text", FULL)],
     "hard negatives": [("text", FULL), ("text", FULL), ("text negative", [0, 1, 1, 4])],
     "edited text": [("image", FULL), ("text", FULL), ("text positive", [0, 2, 3]), ("text negative", [0, 1, 1, 4])],
+    "mixtures": [("image", FULL), ("image mixed", FULL), ("text", FULL), ("text mixed", [0, 2, 3])],
+    "mixtures, some missing": [("image", FULL), ("image mixed", [0, 2, 3, 4]), ("text", [1, 1, 2, 3, 4, 4])],
+    "edited text, some missing": [
+        ("image", [0, 1, 2, 4]),
+        ("text", FULL),
+        ("text positive", [2]),
+        ("text negative", [3]),
+    ],
+    "views of two modalities, some missing": [
+        ("image", FULL),
+        ("image", [0, 1, 3, 4]),
+        ("text", [4, 2, 1, 0]),
+        ("text", [0, 1, 1, 2]),
+    ],
+    "labels' texts": [("text", FULL), ("text", [0, 1, 3, 4]), ("label", [0, 1, 1, 3, 4])],
 }
 ONE = ("two views", "three views", "rows missing")
 MANY = ("two modalities", "captions, some missing", "views and modalities")
 ALL = (*ONE, *MANY, "hard negatives")
 HEADS = ("common", "salient", "a", "b")  # outputs of the head beside z
 SIDES = ("student", "momentum", "teacher")
-QUEUES = ("keys", "keys_image", "keys_text", "keys_ecg")
+TENSORS = ("z", "h", "tokens", "mask", "map", "input", "input_mask")  # of an Encoded, a row for each of its rows
+INDEX = torch.tensor([40, 10, 20, 30, 50])  # of the samples, in the data set
+QUEUES = ("keys", "keys_image", "keys_text", "keys_ecg", "support")
 
 
 class Case(NamedTuple):
@@ -47,7 +64,8 @@ class Case(NamedTuple):
 def scene(name, dtype=torch.float64, layout=None):
     """Outputs of a scene. Samples 1 and 3 share a patient, so do 0 and 4 a class; sample 2 is unknown; `age` is a value.
 
-    Rows have three tokens, the last of which is padding in every other row, a map of 2 x 3 places, and named heads.
+    Rows have three tokens, the last of which is padding in every other row, a map of 2 x 3 places, and named heads. Mixtures know
+    their partner, the next sample, and the share of their own.
     """
     random = torch.Generator().manual_seed(7)
     draw = lambda *shape: torch.randn(*shape, generator=random, dtype=torch.float64).to(dtype)  # noqa: E731
@@ -57,11 +75,13 @@ def scene(name, dtype=torch.float64, layout=None):
         row, n = torch.tensor(rows, dtype=torch.int64), len(rows)
         mask = torch.ones(n, 3, dtype=torch.bool)
         mask[1::2, 2] = False
+        meta = {"partner": INDEX[(row + 1) % 5], "share": (row.to(dtype) + 1) / 7} if role == "mixed" else {}
         for side in sides.values():
             z, h, tokens, places = (draw(n, *more).requires_grad_() for more in ((D,), (D,), (3, D), (D, 2, 3)))
             heads = {head: draw(n, D).requires_grad_() for head in HEADS}
-            side.append(Encoded(modality, role or "global", view, row, z, h, tokens, mask, places, heads))
-    batch = Batch({}, torch.tensor([40, 10, 20, 30, 50]))
+            raw = inputs(modality, row, view, dtype)
+            side.append(Encoded(modality, role or "global", view, row, z, h, tokens, mask, places, heads, meta, *raw))
+    batch = Batch({}, INDEX.clone())
     batch.groups["patient"] = torch.tensor([0, 1, -1, 1, 2])
     batch.labels["class"] = torch.tensor([3, 1, -1, 2, 3])
     batch.labels["age"] = torch.tensor([30.0, 62.0, float("nan"), 31.0, 45.0], dtype=torch.float32)
@@ -70,6 +90,15 @@ def scene(name, dtype=torch.float64, layout=None):
         for name in QUEUES
     }
     return Outputs(batch=batch, queues=queues, **sides)
+
+
+def inputs(modality, row, view, dtype):
+    """What the encoder was shown: four token ids, the last of every other row padding, or six times two channels."""
+    if modality != "text":
+        return torch.sin(torch.arange(12) + 2.0 * row[:, None] + view).to(dtype).view(-1, 2, 6), None
+    mask = torch.ones(len(row), 4, dtype=torch.bool)
+    mask[::2, 3] = False
+    return (5 * row[:, None] + 3 * torch.arange(4) + view) % 7, mask
 
 
 def everything(o):

@@ -17,6 +17,7 @@ COMMANDS = {
     "fit": ("counterpoint.cli.fit", "train from a recipe"),
     "evaluate": ("counterpoint.cli.evaluate", "score a trained run"),
     "runs": ("counterpoint.cli.runs", "list, compare and show runs"),
+    "merge": ("counterpoint.cli.merge", "average the weights of runs of one recipe"),
     "packs": ("counterpoint.cli.packs", "list installed packs and their faults"),
     "list": ("counterpoint.cli.list", "list components"),
     "show": ("counterpoint.cli.show", "show the parameters and documentation of a component"),

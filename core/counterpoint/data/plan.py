@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,12 +14,16 @@ from counterpoint.randomness import key, seed_host
 
 @dataclass(frozen=True)
 class Order:
-    """What a sampler may look at: samples in the data set, batch over all ranks, least batch, group columns."""
+    """What a sampler may look at: samples in the data set, batch over all ranks, least batch, columns.
+
+    groups  name -> int64 (size,); tables: name -> int (size, k), other samples for each sample; -1 = unknown
+    """
 
     size: int
     batch: int
     least: int
     groups: Mapping[str, np.ndarray]
+    tables: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 Sampler = Callable[[Order, np.random.Generator], list[np.ndarray]]
@@ -47,10 +51,7 @@ def by_group(*, by: str, per_group: int = 2) -> Sampler:
         raise ValueError(f"per_group is at least 1; got {per_group}")
 
     def sample(order: Order, rng: np.random.Generator) -> list[np.ndarray]:
-        if by not in order.groups:
-            raise ComponentError(f"sampler 'by_group': {by!r} is not a group of the data{suggest(by, order.groups)}")
-        group = np.asarray(order.groups[by]).copy()
-        group[group < 0] = -1 - np.flatnonzero(group < 0)
+        group = _identities(order, by, "by_group")
         members = np.lexsort((rng.random(order.size), group))
         starts = np.r_[0, np.flatnonzero(np.diff(group[members])) + 1]
         within = np.arange(order.size) - np.repeat(starts, np.diff(np.r_[starts, order.size]))
@@ -64,6 +65,62 @@ def by_group(*, by: str, per_group: int = 2) -> Sampler:
     return sample
 
 
+def distinct(*, by: str) -> Sampler:
+    """Every sample once an epoch, samples of one group in different batches as far as there are batches.
+
+    G-SimCLR (Chakraborty et al., 2020, section 3.2), whose batches have no two samples of one pseudo label, so that
+    no negative is a false one. Batches have the same size but for one. Samples of unknown group stand alone.
+    """
+
+    def sample(order: Order, rng: np.random.Generator) -> list[np.ndarray]:
+        group = _identities(order, by, "distinct")
+        names, place = np.unique(group, return_inverse=True)
+        dealt = np.lexsort((rng.random(order.size), rng.permutation(len(names))[place]))
+        count = len(cut(dealt, order))  # dealt like cards: a group no larger than that meets itself nowhere
+        return [dealt[first::count] for first in rng.permutation(count)]
+
+    return sample
+
+
+def neighbours(*, by: str, nearest: int = 32, random: int = 32) -> Sampler:
+    """Every sample once an epoch, in batches of samples that are hard to tell apart.
+
+    Sample4Geo (Deuser et al., 2023, section 3.3): a random sample, the `nearest` of its neighbours in the table `by`
+    and `random` ones of the rest of the table, then the next, leaving out whatever the epoch has had, until the batch
+    is full. `by` names a table made by `refresh: {near: {use: neighbours, k: 128}}`; before there is one, the order is
+    random. The authors drop the left-over batch and start from distances on the ground.
+    """
+    if nearest < 0 or random < 0:
+        raise ValueError(f"nearest and random are not negative; got {nearest} and {random}")
+
+    def sample(order: Order, rng: np.random.Generator) -> list[np.ndarray]:
+        if by not in order.tables:
+            known = suggest(by, order.tables) or f"; make it: refresh: {{{by}: {{use: neighbours}}}}"
+            raise ComponentError(f"sampler 'neighbours': {by!r} is not a table of neighbours{known}")
+        table, left, placed = order.tables[by], np.ones(order.size, dtype=bool), []
+        room = order.batch
+        for first in rng.permutation(order.size):
+            if not left[first]:
+                continue
+            near = np.r_[table[first, :nearest], rng.permutation(table[first, nearest:])[:random]]
+            chosen = np.r_[first, near[(near >= 0) & left[near]]][:room]
+            left[chosen] = False
+            placed.append(chosen)
+            room = room - len(chosen) or order.batch
+        return cut(np.concatenate(placed), order)
+
+    return sample
+
+
+def _identities(order: Order, by: str, who: str) -> np.ndarray:
+    """The group of every sample; an unknown one is a group of its own."""
+    if by not in order.groups:
+        raise ComponentError(f"sampler {who!r}: {by!r} is not a group of the data{suggest(by, order.groups)}")
+    group = np.asarray(order.groups[by]).copy()
+    group[group < 0] = -1 - np.flatnonzero(group < 0)
+    return group
+
+
 class Plan(torch.utils.data.Sampler):
     """The batch sampler: yields this rank's part of each batch as [(epoch, index), ...].
 
@@ -75,18 +132,19 @@ class Plan(torch.utils.data.Sampler):
         self.sampler, self.order, self.seed = sampler, order, seed
         self.world, self.rank = world, rank
         self.position: Callable[[], int] = lambda: 0
+        self.refreshed: Callable[[Order, int], Order] = lambda order, epoch: order  # its columns, as of an epoch
         self._length = len(self.batches(0))
 
-    def batches(self, epoch: int) -> list[np.ndarray]:
+    def batches(self, epoch: int, order: Order | None = None) -> list[np.ndarray]:
         """The global batches of an epoch."""
-        return self.sampler(self.order, np.random.default_rng(key(self.seed, "order", epoch)))
+        return self.sampler(order or self.order, np.random.default_rng(key(self.seed, "order", epoch)))
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, start = divmod(self.position(), len(self))
-        batches = self.batches(epoch)
+        batches = self.batches(epoch, self.refreshed(self.order, epoch))
         if len(batches) != len(self):
             raise ComponentError(f"the sampler gave {len(batches)} batches in epoch {epoch} and {len(self)} in epoch 0")
         for batch in batches[start:]:

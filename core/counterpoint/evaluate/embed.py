@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from counterpoint.data.guard import Skipped
 from counterpoint.data.plan import Seeded
 from counterpoint.errors import ComponentError
 from counterpoint.evaluate.evaluator import Embeddings
+from counterpoint.similarity import Similarity
 from counterpoint.tower import Tower
 from counterpoint.views.pipeline import Pipeline
 
@@ -78,10 +79,12 @@ def embed(
     batch: int = 64,
     workers: int = 0,
     skip: float = 0.0,
+    keep: frozenset[str] = frozenset(),
 ) -> dict[str, Embeddings]:
     """Embeddings of `dataset` by several sets of models at once, so that it is read once.
 
     models: name -> modality -> Tower, or Bare for h alone. Preparations among the views run; augmentations do not.
+    keep: {"tokens"}: what the towers give beside z and h is kept, too.
     skip: fraction of the samples that may be unreadable; beyond it, DataError names them.
     """
     whole = {id(model): model for towers in models.values() for model in towers.values()}.values()
@@ -89,7 +92,7 @@ def embed(
     for model in whole:
         model.eval().to(device)
     try:
-        found = _embed(models, pipelines, _readable(loader(dataset, batch, workers), dataset, skip), device)
+        found = _embed(models, pipelines, _readable(loader(dataset, batch, workers), dataset, skip), device, keep)
     finally:
         for module, mode in training.items():  # each its own: an encoder may keep some of its layers still
             module.training = mode
@@ -135,7 +138,25 @@ def _readable(batches, dataset, skip: float):
         yield samples
 
 
-def _embed(models, pipelines, batches, device) -> dict[str, Embeddings]:
+def attach(similarity: Similarity, seen: Mapping[str, Embeddings], names: Sequence[str]) -> None:
+    """Have the embeddings of these names compared by `similarity`; what it wants of samples holds for all of `seen`."""
+    for name in names:
+        seen[name].similarity = similarity
+    if similarity.tuples:
+        whole = complete(seen[names[0]])
+        for embeddings in seen.values():
+            embeddings.complete = whole
+
+
+def complete(embeddings: Embeddings) -> Tensor:
+    """int64 (m,): the samples that have a row in every modality."""
+    first, *rest = (index.unique() for index in embeddings.index.values())
+    for index in rest:
+        first = first[torch.isin(first, index)]
+    return first
+
+
+def _embed(models, pipelines, batches, device, keep) -> dict[str, Embeddings]:
     parts: dict[tuple[str, str, str], list[Tensor]] = {}
     for samples in batches:
         samples = samples.to(device)
@@ -147,20 +168,41 @@ def _embed(models, pipelines, batches, device) -> dict[str, Embeddings]:
             texts = _texts(samples, raw)
             for name, towers in models.items():
                 if modality in towers:
-                    _add(parts, name, modality, towers[modality], view, index, texts)
+                    _add(parts, name, modality, towers[modality], view, index, texts, keep)
     result = {name: Embeddings({}, {}) for name in models}
     for (name, modality, what), pieces in parts.items():
-        getattr(result[name], what)[modality] = torch.cat(pieces)
+        getattr(result[name], what)[modality] = _joined(pieces) if what in ("tokens", "masks") else torch.cat(pieces)
     return result
 
 
-def _add(parts: dict, name: str, modality: str, model: nn.Module, view: View, index: Tensor, texts) -> None:
+def _joined(pieces: list[Tensor]) -> Tensor:
+    """Tokens (n, L, C) or masks (n, L) of several batches, padded to the longest with zeros."""
+    longest = max(piece.shape[1] for piece in pieces)
+    whole = pieces[0].new_zeros(sum(map(len, pieces)), longest, *pieces[0].shape[2:])
+    start = 0
+    for piece in pieces:
+        whole[start : start + len(piece), : piece.shape[1]] = piece
+        start += len(piece)
+    return whole
+
+
+def _add(
+    parts: dict, name: str, modality: str, model: nn.Module, view: View, index: Tensor, texts, also: frozenset[str]
+) -> None:
     view = _in_precision_of(model, view)
     keep = lambda what, value: parts.setdefault((name, modality, what), []).append(value.cpu())  # noqa: E731
     if isinstance(model, Tower):
         encoded = model(view, 0)
         keep("z", encoded.z.float())
         keep("h", encoded.h.float())
+        if "tokens" in also and encoded.tokens is not None:
+            keep("tokens", encoded.tokens.float())
+            keep(
+                "masks",
+                encoded.tokens.new_ones(encoded.tokens.shape[:2], dtype=torch.bool)
+                if encoded.mask is None
+                else encoded.mask,
+            )
     else:
         h = model.features(view, texts).h.float()
         keep("h", h)

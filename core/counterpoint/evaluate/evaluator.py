@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from counterpoint.errors import CounterpointError
+from counterpoint.similarity import Similarity
 
 
 @dataclass
@@ -16,6 +17,10 @@ class Embeddings:
     h, z    modality -> float32 (n, H) and (n, D): representation and contrasted embedding
     index   modality -> int64 (n,): the sample each row belongs to; a sample may have none or several rows
     groups, labels: name -> (N,), one a sample of the data set
+    tokens, masks: modality -> (n, L, C), and bool (n, L), true = real; kept when a similarity looks at them
+    similarity     how rows of z are compared where that is not by cosine
+    complete       int64 (m,): the samples that have all modalities, when the similarity of the trained encoder compares
+                   all at once; retrieval is then among them, for every representation alike
     """
 
     h: dict[str, Tensor]
@@ -23,6 +28,10 @@ class Embeddings:
     z: dict[str, Tensor] = field(default_factory=dict)
     groups: dict[str, Tensor] = field(default_factory=dict)
     labels: dict[str, Tensor] = field(default_factory=dict)
+    tokens: dict[str, Tensor] = field(default_factory=dict)
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    similarity: Similarity | None = None
+    complete: Tensor | None = None
 
     def column(self, name: str, modality: str) -> Tensor:
         """(n,): the label or group `name` of every row of `modality`; CounterpointError when there is none."""

@@ -3,7 +3,10 @@
 Dimensions: N queries, M keys (candidates), D width, P most relevant keys that a query has.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
 
@@ -16,10 +19,11 @@ from counterpoint.evaluate.bootstrap import means, scores
 from counterpoint.evaluate.evaluator import Embeddings, Score
 from counterpoint.evaluate.rows import Rows, modalities, rows
 from counterpoint.randomness import splitmix64
+from counterpoint.similarity import Side
 
 
 class Retrieval:
-    """Recall@k, mean reciprocal rank and mean average precision of ranking keys by cosine similarity to a query.
+    """Recall@k, mean reciprocal rank and mean average precision of ranking keys by their similarity to a query.
 
     A key is relevant when it is of the same sample (`by: index`) or shares the label or group named by `by`. R@k is the
     share of queries with a relevant key among the first k; MRR the mean of 1 / rank of the first relevant key; mAP the
@@ -37,6 +41,11 @@ class Retrieval:
     pool        a query is ranked among the keys of a block of this many samples, chosen by a hash of the sample, as the
                 1,000 candidates of CodeSearchNet (Husain et al., 2019, section 3); samples that fill no block are left out
     cluster     group whose queries are not independent (patient): the interval resamples whole groups
+    similarity  objective: rows of z as the trained objective compares them, where it has a similarity of its own (filip,
+                cico, gram, symile), for the trained and the untrained encoder; cosine for all else. One that compares all
+                modalities at once is for queries and keys of two modalities: only samples that have all are ranked, for
+                every representation alike, and the modalities that are neither query nor key join the side it says, by
+                the first row of the sample
     """
 
     fits = False  # only the test split is looked at
@@ -52,6 +61,7 @@ class Retrieval:
         within: str | None = None,
         pool: int | None = None,
         cluster: str | None = None,
+        similarity: Literal["objective", "cosine"] = "objective",
     ):
         if not ks or min(ks) < 1:
             raise ComponentError(f"retrieval: ks must name at least one rank, each at least 1; got {list(ks)}")
@@ -59,6 +69,7 @@ class Retrieval:
             raise ComponentError(f"retrieval: pool is at least 2 candidates; got {pool}")
         self.query, self.key, self.by, self.ks, self.on, self.cluster = query, key, by, sorted(set(ks)), on, cluster
         self.within, self.pool = within, pool
+        self.compares = similarity == "objective" and on == "z"
         self.crosses = query != key or (query is None and by == "index")
 
     def needs(self) -> set[str]:
@@ -69,7 +80,14 @@ class Retrieval:
         for query, key in self._directions(test):
             asked = rows("retrieval", test, self.on, query, self.by, self.cluster)
             keys = rows("retrieval", test, self.on, key, self.by, self.cluster)
-            found += self._score(query, key, asked, keys, self._blocks(test, query, key, asked, keys))
+            if self.compares and test.complete is not None and query != key:
+                asked, keys = (r[torch.isin(r.index, test.complete)] for r in (asked, keys))
+                if not len(asked) or not len(keys):
+                    raise CounterpointError(
+                        "retrieval: the objective compares all modalities of a sample, and no sample of the test has all; "
+                        "set similarity: cosine"
+                    )
+            found += self._score(test, query, key, asked, keys, self._blocks(test, query, key, asked, keys))
         return found
 
     def _blocks(self, test: Embeddings, query: str, key: str, asked: Rows, keys: Rows) -> list[tuple[Tensor, Tensor]]:
@@ -104,14 +122,32 @@ class Retrieval:
             return [(queries[0], keys[0])]
         return [pair for pair in permutations(getattr(test, self.on), 2) if pair[0] in queries and pair[1] in keys]
 
-    def _score(self, query: str, key: str, asked: Rows, keys: Rows, blocks: list[tuple[Tensor, Tensor]]) -> list[Score]:
+    def _compared(self, test: Embeddings, query: str, key: str, asked: Rows, keys: Rows):
+        """What is compared of queries and of keys, and how."""
+        s = test.similarity
+        if not self.compares or s is None or (s.tuples and query == key):
+            return asked.x, keys.x, cosine
+        sides = {"query": [_side(test, query, asked.place)], "key": [_side(test, key, keys.place)]}
+        joined = s.joins(query, key)
+        samples = (asked if joined == "query" else keys).index
+        for modality in [m for m in test.z if m not in (query, key)] if joined else ():
+            sides[joined].append(_side(test, modality, _first(test.index[modality], samples)))
+        if joined == "query":
+            return Tuples(sides["query"]), Tuples(sides["key"]), lambda q, k: s.score(k.sides[0], q.sides).T
+        return Tuples(sides["query"]), Tuples(sides["key"]), lambda q, k: s.score(q.sides[0], k.sides)
+
+    def _score(
+        self, test: Embeddings, query: str, key: str, asked: Rows, keys: Rows, blocks: list[tuple[Tensor, Tensor]]
+    ) -> list[Score]:
         title = query if query == key else f"{query}->{key}"
         if asked.x.shape[1] != keys.x.shape[1]:
             raise CounterpointError(
                 f"retrieval: {title}: {self.on!r} of both must have one width; got {asked.x.shape[1]} and {keys.x.shape[1]}"
             )
+        left, right, similar = self._compared(test, query, key, asked, keys)
         ranked = [
-            rank(asked.x[q], keys.x[k], asked.target[q], keys.target[k], self.ks, own=query == key) for q, k in blocks
+            rank(left[q], right[k], asked.target[q], keys.target[k], self.ks, own=query == key, similar=similar)
+            for q, k in blocks
         ]
         figures, several = torch.cat([one for one, _ in ranked]), any(several for _, several in ranked)
         cluster = asked.cluster[torch.cat([q for q, _ in blocks])]
@@ -129,8 +165,30 @@ class Retrieval:
 
 def _at(values: Tensor, index: Tensor, wanted: Tensor) -> Tensor:
     """The values of the samples `wanted`, of those (n,) that the samples `index` (n,) have."""
+    return values[_first(index, wanted)]
+
+
+def _first(index: Tensor, wanted: Tensor) -> Tensor:
+    """Positions in `index` (n,) of the first row of each sample `wanted`."""
     order = torch.argsort(index, stable=True)
-    return values[order[torch.searchsorted(index[order].contiguous(), wanted)]]
+    return order[torch.searchsorted(index[order].contiguous(), wanted)]
+
+
+def _side(test: Embeddings, modality: str, rows: Tensor) -> Side:
+    return Side(test.z[modality], test.tokens.get(modality), test.masks.get(modality))[rows]
+
+
+@dataclass(frozen=True)
+class Tuples:
+    """Rows of several modalities that belong together: that of the query or key first, then those that join it."""
+
+    sides: list[Side]
+
+    def __len__(self) -> int:
+        return len(self.sides[0])
+
+    def __getitem__(self, rows: Tensor) -> Tuples:
+        return Tuples([side[rows] for side in self.sides])
 
 
 def cosine(queries: Tensor, keys: Tensor) -> Tensor:
@@ -140,18 +198,20 @@ def cosine(queries: Tensor, keys: Tensor) -> Tensor:
 
 @torch.no_grad()
 def rank(
-    queries: Tensor,
-    keys: Tensor,
+    queries: Tensor | Tuples,
+    keys: Tensor | Tuples,
     query_ids: Tensor,
     key_ids: Tensor,
     ks: Sequence[int],
     own: bool = False,
     chunk: int = 1 << 23,
+    similar: Callable = cosine,
 ) -> tuple[Tensor, bool]:
     """float64 (N, len(ks) + 2): hits at each k, reciprocal rank and average precision, NaN where nothing is relevant.
 
     Keys (M, D) are relevant to queries (N, D) of the same id; with `own` the queries are the keys and none finds itself.
-    Also whether some query has several relevant keys. At most `chunk` similarities are held at a time.
+    Also whether some query has several relevant keys. At most `chunk` similarities, similar(queries, keys) -> (N, M), are
+    held at a time.
     """
     order = torch.argsort(key_ids, stable=True)  # the keys of one id stand together
     ids = key_ids[order].contiguous()
@@ -159,8 +219,8 @@ def rank(
     count = torch.searchsorted(ids, query_ids, right=True) - first  # (N,) keys of the query's id
     place = torch.argsort(order) if own else torch.full_like(first, -1)  # where a query stands among the keys
     keys, figures = keys[order], []
-    for part in torch.arange(len(queries), device=keys.device).split(max(1, chunk // len(keys))):
-        similarity = cosine(queries[part], keys)  # (chunk, M)
+    for part in torch.arange(len(queries), device=ids.device).split(max(1, chunk // len(keys))):
+        similarity = similar(queries[part], keys)  # (chunk, M)
         ranks = _ranks(similarity, first[part], count[part], place[part])
         figures.append(_figures(ranks, ks))
     return torch.cat(figures), bool((count - int(own) > 1).any())

@@ -3,8 +3,10 @@
 Dimensions: n rows (queries).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from torch import Tensor
@@ -20,15 +22,21 @@ class Rows:
 
     x (n, D); index int64 (n,): the sample of each row; target (n,): class, identity or value, known in every row;
     cluster int64 (n,): rows that are not independent of each other share a number
+    place int64 (n,): where each row stands among all of its modality
     """
 
     x: Tensor
     index: Tensor
     target: Tensor
     cluster: Tensor
+    place: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def __getitem__(self, which: Tensor) -> Rows:
+        columns = (getattr(self, f.name) for f in fields(self))
+        return Rows(*(None if column is None else column[which] for column in columns))
 
 
 def modalities(who: str, embeddings: Embeddings, on: Literal["h", "z"], modality: str | None = None) -> list[str]:
@@ -63,7 +71,7 @@ def rows(
             f"{who}: expected rows of modality {modality!r} with a known {target!r}; there are none among {len(x)} rows"
         )
     check_finite(who, on, modality, x[known])
-    return Rows(x[known], index[known], wanted[known], units[known])
+    return Rows(x[known], index[known], wanted[known], units[known], known.nonzero()[:, 0])
 
 
 def identities(embeddings: Embeddings, group: str, modality: str) -> Tensor:

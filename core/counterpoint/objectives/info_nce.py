@@ -86,6 +86,8 @@ class InfoNCE(Objective):
         if self.label_smoothing:
             raise ComponentError("objective: label_smoothing does not go with views of role negative; leave one out")
         forward = self._contrast(pair.q, pair.k, temperature, ids, extra[0], 1.0)
+        if self.direction == 1:
+            return forward
         backward = self._contrast(pair.k, pair.q, temperature, ids, extra[1], 1.0)
         return self.direction * forward + (1 - self.direction) * backward
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from counterpoint.batch import Encoded, Outputs
+from counterpoint.batch import APART, Encoded, Outputs
 from counterpoint.errors import ComponentError, suggest
 
 
@@ -17,11 +17,13 @@ from counterpoint.errors import ComponentError, suggest
 class Momentum:
     """EMA of the encoders: target = decay * target + (1 - decay) * student after every optimizer step.
 
-    With `final`, decay rises from `decay` to `final` along a half cosine over the run (BYOL, section 3.3).
+    With `final`, decay rises from `decay` to `final` along a half cosine over the run (BYOL, section 3.3). Without
+    `dropout` the averaged encoders see the views in evaluation mode, but for their batch statistics.
     """
 
     decay: float
     final: float | None = None
+    dropout: bool = True
 
     def at(self, progress: float) -> float:
         """The decay when `progress` in [0, 1] of the run is done."""
@@ -38,6 +40,7 @@ class Needs:
 
     pairs       kind of positive pair there must be at least one of: all, within, across, or a modality; None: none
     views       views that every modality must have
+    roles       roles of which some modality must have a view: one of them is enough
     modalities  how many modalities there must be, or their names
     batch       smallest batch in which the loss means something
     groups      group names of the data; labels: label names of the data
@@ -50,6 +53,7 @@ class Needs:
 
     pairs: str | None = None
     views: int = 1
+    roles: frozenset[str] = frozenset()
     modalities: int | tuple[str, ...] = 1
     batch: int = 1
     groups: frozenset[str] = frozenset()
@@ -142,8 +146,11 @@ def mean(terms: list[Tensor], outputs: Outputs) -> Tensor:
 
 def check(path: str, needs: Needs, offers: Offers) -> list[str]:
     """What the objective at `path` needs and `offers` lacks: one message each, with the line to add."""
-    views = {m: [role for role in roles if role != "negative"] for m, roles in offers.views.items()}
+    views = {m: [role for role in roles if role not in APART] for m, roles in offers.views.items()}
     problems = [*_check_views(path, needs, views), *_check_columns(path, needs, offers)]
+    if needs.roles and not needs.roles & {role for roles in offers.views.values() for role in roles}:
+        wanted = " or ".join(sorted(needs.roles))
+        problems.append(f"{path}: needs views of role {wanted}, and no step under `views` makes one")
     if missing := needs.features - set(offers.features):
         problems.append(f"{path}: needs {', '.join(sorted(missing))} from the encoders, which return h alone")
     if missing := needs.heads - set(offers.heads):
@@ -202,5 +209,8 @@ def _check_columns(path: str, needs: Needs, offers: Offers) -> list[str]:
     for kind, wanted, there in (("group", needs.groups, offers.groups), ("label", needs.labels, offers.labels)):
         for name in sorted(wanted - set(there)):
             has = ", ".join(sorted(there)) or "none"
-            problems.append(f"{path}: {name!r} is not a {kind} of data {offers.data!r}; it has: {has}")
+            made = f"; a pseudo label is made by refresh: {{{name}: {{use: kmeans, clusters: 100}}}}"
+            problems.append(
+                f"{path}: {name!r} is not a {kind} of data {offers.data!r}; it has: {has}{made if kind == 'group' else ''}"
+            )
     return problems

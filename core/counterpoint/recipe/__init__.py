@@ -19,11 +19,22 @@ from counterpoint.recipe import overrides as overriding
 from counterpoint.recipe import rules, yaml
 from counterpoint.recipe.call import Call
 from counterpoint.recipe.origin import Origin, places
-from counterpoint.recipe.sections import Loader, LoRA, MomentumOptions, Recipe, Stage, Tune
+from counterpoint.recipe.sections import Loader, LoRA, MomentumOptions, Recipe, Stage, TeacherOptions, Tune
 from counterpoint.recipe.trainer import TrainerOptions
 from counterpoint.recipe.walk import Walk
 
-__all__ = ["Call", "LoRA", "Loader", "MomentumOptions", "Recipe", "Stage", "TrainerOptions", "Tune", "load"]
+__all__ = [
+    "Call",
+    "LoRA",
+    "Loader",
+    "MomentumOptions",
+    "Recipe",
+    "Stage",
+    "TeacherOptions",
+    "TrainerOptions",
+    "Tune",
+    "load",
+]
 
 
 def load(source: str | Path, overrides: Sequence[str] = (), registry: Any = None) -> Recipe:

@@ -14,7 +14,20 @@ DEFAULTS = {"loader": {}, "optimizer": {"use": "adamw"}, "schedule": {"use": "co
 OF_MODALITY = {"heads": {"use": "mlp"}, "views": [], "tune": {}}
 SAMPLER = {"use": "shuffle"}
 # An empty section is as if absent, where absent means empty or ordinary; `schedule:` with nothing is a mistake.
-MAY_BE_EMPTY = ("loader", "heads", "views", "weights", "momentum", "tune", "trainer", "evaluate", "baselines", "stages")
+MAY_BE_EMPTY = (
+    "loader",
+    "refresh",
+    "heads",
+    "views",
+    "weights",
+    "momentum",
+    "teacher",
+    "tune",
+    "trainer",
+    "evaluate",
+    "baselines",
+    "stages",
+)
 
 
 def complete(tree: Node, source: str) -> None:
@@ -61,6 +74,8 @@ def check(tree: Node, mistakes: Mistakes) -> None:
     parts = [(sections, "")] + [(stage, f"stages[{i}]") for i, stage in _numbered_stages(sections)]
     for part, path in parts:
         _check_modalities(part, path, encoders, mistakes)
+        if "refresh" in part:
+            _check_names(part["refresh"], join(path, "refresh"), mistakes)
         _check_weights(part, path, sections, mistakes)
     _check_stage_names(sections, mistakes)
 

@@ -36,6 +36,7 @@ FileName = Annotated[str, AfterValidator(_file_name)]
 Finite = Annotated[float, AllowInfNan(False)]
 Decay = Annotated[float, Ge(0), Le(1)]
 Weights = dict[str, Finite]
+Refreshes = dict[str, Annotated[Call, Use("refresh")]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,13 @@ class MomentumOptions:
 
 
 @dataclass(frozen=True)
+class TeacherOptions:
+    """A trained run whose frozen encoders see the views too: its folder, its name in `runs/`, or `latest`."""
+
+    run: str
+
+
+@dataclass(frozen=True)
 class LoRA:
     """Low-rank adapters (Hu et al., 2021): their rank, scale, and the modules they are put beside, by name."""
 
@@ -87,6 +95,7 @@ class Stage:
     name: FileName
     data: DataCall | None = None
     loader: Loader | None = None
+    refresh: Refreshes | None = None
     heads: Heads | None = None
     views: Views | None = None
     objective: Objectives | None = None
@@ -94,6 +103,7 @@ class Stage:
     optimizer: OptimizerCall | None = None
     schedule: ScheduleCall | None = None
     momentum: MomentumOptions | None = None
+    teacher: TeacherOptions | None = None
     tune: dict[str, Tune] | None = None
     trainer: TrainerOptions | None = None
 
@@ -107,11 +117,12 @@ class Stage:
 class Recipe:
     """A checked recipe. Mappings have the modalities as keys, `objective` and `weights` the names of the objectives.
 
-    `heads`, `views` and `tune` have an entry for every modality. `origin` says where each entry was written.
+    `refresh` names columns made between epochs. `heads`, `views` and `tune` have an entry for every modality. `origin` says where each entry was written.
     """
 
     data: DataCall
     loader: Loader
+    refresh: Refreshes = field(default_factory=dict)
     encoders: dict[str, EncoderCall]
     heads: Heads
     views: Views
@@ -120,6 +131,7 @@ class Recipe:
     optimizer: OptimizerCall
     schedule: ScheduleCall
     momentum: MomentumOptions = field(default_factory=MomentumOptions)
+    teacher: TeacherOptions | None = None
     tune: dict[str, Tune]
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
     evaluate: list[Annotated[Call, Use("evaluator")]] = field(default_factory=list)

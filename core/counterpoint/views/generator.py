@@ -11,8 +11,11 @@ class ViewGenerator(nn.Module):
 
     `forward(view, draw)` returns a View or a list of Views and leaves its input as it was. `prepare(view)` is what an
     evaluation sees instead, once for every sample and without chance: the View as it is for an augmentation, the
-    spectrogram for a spectrogram.
+    spectrogram for a spectrogram. A step with `whole_batch = True` makes what it makes of all samples of a batch together
+    (those of one process); the loop then cuts the batch into micro-batches after the views, not before.
     """
+
+    whole_batch = False
 
     def layout(self, roles: list[str]) -> list[str]:
         """Roles of the Views that come out when Views with these roles go in, known without running."""

@@ -22,6 +22,11 @@ class Pipeline(nn.Module):
         self.steps = nn.ModuleList(steps)
         self.names = names or [type(step).__name__ for step in steps]
 
+    @property
+    def whole_batch(self) -> bool:
+        """Whether a step has to see the batch before it is cut."""
+        return any(getattr(step, "whole_batch", False) for step in self.steps)
+
     def layout(self) -> list[str]:
         """The roles of the views that come out, known without running."""
         roles = ["raw"]

@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from counterpoint.batch import View
+from counterpoint.batch import APART, NEGATIVE, View
 from counterpoint.errors import ComponentError
 from counterpoint.markers import Given
 from counterpoint.randomness import Draw
@@ -71,6 +71,53 @@ class TokenDelete(ViewGenerator):
         return compact(view, (kept | first) & real(view))
 
 
+class TokenRepeat(ViewGenerator):
+    """Some tokens, drawn for each text, stand twice in a row; the text grows by as many.
+
+    Source: Wu et al., "ESimCSE", COLING 2022, section 3.1 (word repetition; here of tokens, its sub-word form).
+    Of a text with N tokens, special ones not counted, so many distinct ones are repeated as a whole number says that is
+    uniform in [0, m]: m = max(2, int(fraction N)), and at most N.
+
+    most        not None: m = min(most, int(fraction N)) - 1, none where int(fraction N) is 0: the released code for
+                sub-words, with 10; it counts special tokens in N
+    max_tokens  no text grows beyond so many tokens, special ones counted; the encoder's limit
+    fraction    as released for BERT (0.32; RoBERTa 0.28 to 0.30)
+    """
+
+    def __init__(
+        self,
+        *,
+        fraction: float = 0.32,
+        most: int | None = None,
+        max_tokens: int | None = None,
+        special_tokens: SpecialTokens = None,
+    ):
+        super().__init__()
+        if most is not None and most < 1:
+            raise ComponentError(f"view 'token_repeat': most is at least 1, or null; got {most}")
+        self.fraction, self.special = _fraction("token_repeat", fraction), _special(special_tokens)
+        self.most, self.max_tokens = most, max_tokens
+
+    def forward(self, view: View, draw: Draw) -> View:
+        own, there = ordinary(view.data, view.mask, self.special), real(view)
+        chances = draw.positions(view.data.shape[1]).masked_fill(~own, 2.0)  # a token that is not own comes last
+        rank = chances.argsort(dim=1, stable=True).argsort(dim=1)
+        twice = own & (rank < self._count(own.sum(1), there.sum(1), draw)[:, None])
+        ends = (there.long() + twice).cumsum(1)  # (n, L): where in the new text each token's stretch ends
+        length = max(1, int(ends[:, -1].max())) if ends.numel() else 1
+        places = torch.arange(length, device=ends.device).expand(len(ends), length).contiguous()
+        mask = places < ends[:, -1:]
+        source = torch.searchsorted(ends, places, right=True).clamp(max=view.data.shape[1] - 1)
+        return view.replace(data=view.data.gather(1, source).masked_fill(~mask, 0), mask=mask)
+
+    def _count(self, own: Tensor, length: Tensor, draw: Draw) -> Tensor:
+        """int64 (n,): how many of `own` tokens are repeated in texts of `length` tokens."""
+        share = (own.double() * self.fraction).long()
+        highest = share.clamp(min=2) if self.most is None else (share.clamp(max=self.most) - 1).clamp(min=0)
+        count = torch.minimum((draw.uniform() * (torch.minimum(highest, own) + 1)).long(), own)
+        return count if self.max_tokens is None else torch.minimum(count, (self.max_tokens - length).clamp(min=0))
+
+
 class TokenCrop(ViewGenerator):
     """A random stretch of the tokens: between `low` and `high` of them, moved to the front; special tokens stay.
 
@@ -92,6 +139,33 @@ class TokenCrop(ViewGenerator):
         place = own.cumsum(1) - 1  # which of the ordinary tokens each is
         inside = own & (place >= start[:, None]) & (place < (start + width)[:, None])
         return compact(view, (inside | ~own) & real(view))
+
+
+class TokenSwap(ViewGenerator):
+    """The text, and beside it a view of role `negative` in which two different tokens have changed places.
+
+    What the order of words says must then be learned: the negatives of NegCLIP (Yuksekgonul et al., ICLR 2023, section
+    4), of tokens rather than of words and phrases. A text without two different tokens has no negative. Views that are
+    negatives, edited positives or mixtures already stay as they are.
+    """
+
+    def __init__(self, *, special_tokens: SpecialTokens = None):
+        super().__init__()
+        self.special = _special(special_tokens)
+
+    def layout(self, roles: list[str]) -> list[str]:
+        return [made for role in roles for made in ([role] if role in APART else [role, NEGATIVE])]
+
+    def forward(self, view: View, draw: Draw) -> View | list[View]:
+        if view.role in APART:
+            return view
+        own = ordinary(view.data, view.mask, self.special)
+        first = draw.positions(view.data.shape[1]).masked_fill(~own, 2.0).argmin(1, keepdim=True)  # (n, 1)
+        differs = own & (view.data != view.data.gather(1, first))
+        second = draw.positions(view.data.shape[1]).masked_fill(~differs, 2.0).argmin(1, keepdim=True)
+        swapped = view.data.scatter(1, first, view.data.gather(1, second))
+        swapped = swapped.scatter(1, second, view.data.gather(1, first))
+        return [view, view.replace(data=swapped, role=NEGATIVE)[differs.any(1)]]
 
 
 def real(view: View) -> Tensor:

@@ -24,7 +24,7 @@ def counterpoint_view_generators():
 
 @hookimpl
 def counterpoint_objectives():
-    return {"remember": "counterpoint_toy.parts:Remember"}
+    return {"remember": "counterpoint_toy.parts:Remember", "follow": "counterpoint_toy.parts:Follow"}
 
 
 @hookimpl

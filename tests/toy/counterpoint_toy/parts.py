@@ -139,3 +139,15 @@ class Remember(Objective):
             if self.training:
                 self.state[index] = torch.lerp(self.state[index], distance.detach().to(self.state), self.rate)
         return mean(terms, outputs), {}
+
+
+class Follow(Objective):
+    """The student's similarities between samples follow those that the teacher finds, whatever its width."""
+
+    def needs(self):
+        return Needs(teacher=True)
+
+    def loss(self, outputs):
+        there = {e.view: e for e in outputs.teacher}
+        pairs = [(e.z, there[e.view].z) for e in outputs.student if e.view in there and len(e.row)]
+        return mean([(s @ s.T - t @ t.T).square().mean() for s, t in pairs], outputs), {}

@@ -1,0 +1,1 @@
+"""Columns of the data set that are made from its embeddings between epochs: pseudo labels and tables of neighbours."""

@@ -1,0 +1,108 @@
+"""The columns of a run: when they are due they are made anew, and the checkpoint holds them.
+
+Whoever asks the plan for the batches of an epoch has them made first. `on_train_epoch_start` would be too late: with
+reading workers, Lightning asks for the first batches of the run, and of a resumed one, before that hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from counterpoint.batch import Batch
+from counterpoint.data.plan import Order
+from counterpoint.evaluate.embed import embed
+from counterpoint.gather import active, all_gather
+from counterpoint.named import Named
+from counterpoint.randomness import key
+from counterpoint.refresh.refresh import Refresh, Space, Vectors, one_a_sample
+
+
+class Column(nn.Module):
+    """One column: `values` (N, ...) and the epoch that it was made before (-1: not yet)."""
+
+    def __init__(self, rule: Refresh, size: int):
+        super().__init__()
+        self.rule, self.epoch = rule, -1
+        self.register_buffer("values", rule.empty(size))
+
+    def groups(self, name: str) -> dict[str, Tensor]:
+        """name -> int64 (N,): the groups that it is; none for a table."""
+        values = self.values if self.values.ndim > 1 else self.values[:, None]
+        return {group: values[:, place] for place, group in enumerate(self.rule.groups(name))}
+
+    def due(self, epoch: int) -> bool:
+        every = self.rule.every
+        return self.epoch < 0 or (every is not None and epoch - self.epoch >= every)
+
+    def hold(self, values: Tensor, epoch: int) -> None:
+        self.values.copy_(values)
+        self.epoch = epoch
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.epoch)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.epoch = int(state)
+
+
+class Refreshed(nn.Module):
+    """The columns that a recipe names under `refresh`, for the training set."""
+
+    def __init__(self, rules: Mapping[str, Refresh], dataset, *, seed: int = 0, workers: int = 0, skip: float = 0.0):
+        super().__init__()
+        self.columns = Named({name: Column(rule, len(dataset)) for name, rule in rules.items()})
+        self.dataset, self.seed, self.workers, self.skip = dataset, seed, workers, skip
+
+    def into(self, order: Order) -> Order:
+        """The order with the columns as they are now: known by name before the first refresh, their values unknown."""
+        groups = {name: values.cpu().numpy() for name, values in self._groups().items()}
+        tables = {name: c.values.cpu().numpy() for name, c in self.columns.items() if not c.rule.groups(name)}
+        return replace(order, groups={**order.groups, **groups}, tables={**order.tables, **tables})
+
+    def add_to(self, batch: Batch) -> Batch:
+        """The batch with the groups of its samples."""
+        groups = {name: values[batch.index] for name, values in self._groups().items()}
+        return replace(batch, groups={**batch.groups, **groups})
+
+    def _groups(self) -> dict[str, Tensor]:
+        return {group: values for name, c in self.columns.items() for group, values in c.groups(name).items()}
+
+    @torch.no_grad()
+    def refresh(self, epoch: int, towers: nn.ModuleDict, pipelines: nn.ModuleDict, device: torch.device) -> None:
+        """Make the columns that are due before `epoch`, from the towers as they are; alike on every rank."""
+        due = {name: column for name, column in self.columns.items() if column.due(epoch)}
+        if not due:
+            return
+        first = next(iter(towers))
+        wanted = {(modality or first, c.rule.space) for c in due.values() for modality in c.rule.modalities}
+        found = self._vectors(sorted(wanted), towers, pipelines, device)
+        for name, column in due.items():
+            space = column.rule.space
+            seen = {modality: found[modality or first, space] for modality in column.rule.modalities}
+            values = column.rule.make(seen, key(self.seed, "refresh", name, epoch)).to(column.values)
+            if active():
+                dist.broadcast(values, 0)  # computed alike; equal to the bit only by sending
+            column.hold(values, epoch)
+
+    def _vectors(self, wanted: list[tuple[str, Space]], towers, pipelines, device) -> dict[tuple[str, Space], Vectors]:
+        """A vector of every sample; each rank embeds its part of the data set."""
+        world, rank = (dist.get_world_size(), dist.get_rank()) if active() else (1, 0)
+        parts = np.array_split(np.arange(len(self.dataset)), world)
+        models = {"now": {modality: towers[modality] for modality in sorted({m for m, _ in wanted})}}
+        mine = self.dataset if world == 1 else torch.utils.data.Subset(self.dataset, parts[rank].tolist())
+        seen = embed(models, pipelines, mine, device=device, workers=self.workers, skip=self.skip)["now"]
+        counts, found = [len(part) for part in parts], {}
+        for modality, space in wanted:
+            width = towers[modality].dim if space == "z" else towers[modality].encoder.width
+            vectors = one_a_sample(seen, modality, space, width, counts[rank])
+            rows, known = vectors.rows.to(device), vectors.known.to(device)
+            if active():
+                rows, known = all_gather(rows, counts), all_gather(known.to(torch.uint8), counts).bool()
+            found[modality, space] = Vectors(rows, known)
+        return found
