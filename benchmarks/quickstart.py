@@ -114,9 +114,7 @@ def markdown() -> str:
         lines.append(f"| {pack} | {cells[0]} | {cells[1]} | {runs[0]['threads']} | {peak} |")
     facts = next(iter(records.values()))
     where = facts["machine"]["gpu"] or f"{facts['machine']['cores']} {facts['machine']['processor']} cores, no GPU"
-    shared = (
-        "Runs of one thread shared the machine with others: their wall seconds are those of a busy machine, not theirs."
-    )
+    shared = "Where wall seconds are far above CPU seconds divided by threads, the machine had other work, too."
     return "\n".join([*lines, "", f"On {where}; torch {facts['versions']['torch']}. {shared}"]) + "\n"
 
 

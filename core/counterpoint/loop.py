@@ -15,18 +15,17 @@ import itertools
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from counterpoint.batch import Batch, Encoded, Outputs, Queued, View
 from counterpoint.data.plan import Order
 from counterpoint.errors import ComponentError, TrainingError
 from counterpoint.gather import gather
 from counterpoint.meter import Meter
+from counterpoint.micro_batch import joined, recomputed
 from counterpoint.momentum import MomentumTowers
 from counterpoint.named import Named
 from counterpoint.objectives.objective import Momentum, Objective
@@ -35,7 +34,7 @@ from counterpoint.queue import Queue
 from counterpoint.randomness import key, seed_all
 from counterpoint.refresh.refreshed import Refreshed
 from counterpoint.teacher import Teacher
-from counterpoint.tower import Tower, batch_statistics_kept
+from counterpoint.tower import Tower
 from counterpoint.views.pipeline import Pipeline
 
 
@@ -76,7 +75,7 @@ class Loop(LightningModule):
         self.refreshed = refreshed
         self.queues = Named({name: self._queues_of(objective) for name, objective in self.objectives.items()})
         needs = [objective.needs() for objective in self.objectives.values()]
-        self._wants_input = any("input" in need.features for need in needs)
+        self._wanted = frozenset(feature for need in needs for feature in need.features)
         self._columns = [{name for need in needs for name in getattr(need, kind)} for kind in ("groups", "labels")]
         self.layouts = {modality: pipeline.layout() for modality, pipeline in self.pipelines.items()}
         self.meter = Meter()
@@ -248,7 +247,7 @@ class Loop(LightningModule):
             # and a wrong gradient.
             rows = slice(start, start + size)
             parts.append(self._cached(self.make, tower, raw[rows], index[rows], step, chunk, first, branch))
-        return _cat(parts)
+        return joined(parts)
 
     def _views_by_micro_batches(
         self, tower: Tower, views: list[View], step: int, first: int, branch: str
@@ -261,7 +260,7 @@ class Loop(LightningModule):
                 rows = [view[start : start + size]]
                 parts.append(self._cached(self.embed, tower, rows, step, chunk, first + number, branch))
                 chunk += 1
-            found += _cat(parts)
+            found += joined(parts)
         return found
 
     @staticmethod
@@ -269,10 +268,7 @@ class Loop(LightningModule):
         """What `make` makes of a micro-batch; of the student, activations are recomputed in the backward pass."""
         if arguments[-1] != "student":
             return make(tower, *arguments)
-        contexts = partial(_recomputing, tower)
-        return checkpoint(
-            make, tower, *arguments, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
-        )  # fmt: skip
+        return recomputed(make, tower, *arguments)
 
     def make(
         self, tower: Tower, raw: View, index: Tensor, step: int, chunk: int, first: int, branch: str = "student"
@@ -297,10 +293,15 @@ class Loop(LightningModule):
     def embed(self, tower: Tower, views: list[View], step: int, chunk: int, first: int, branch: str) -> list[Encoded]:
         """Encoder and head of views numbered from `first`; dropout is a function of step, rank, chunk and branch."""
         seed_all(key(self.training_plan.seed, "model", step, self.global_rank, tower.modality, chunk, branch))
-        encoded = [tower(view, first + number, later=True) for number, view in enumerate(views)]
-        if not self._wants_input or branch != "student":
+        encoded = [self._kept(tower(view, first + number, later=True)) for number, view in enumerate(views)]
+        if "input" not in self._wanted or branch != "student":
             return encoded
         return [replace(e, input=view.data, input_mask=_mask(view)) for e, view in zip(encoded, views)]
+
+    def _kept(self, e: Encoded) -> Encoded:
+        """Without the tokens and maps that no objective asks for: they would be held for the whole batch."""
+        names = [*(("tokens", "mask") if "tokens" not in self._wanted else ()), *({"map"} - self._wanted)]
+        return replace(e, **dict.fromkeys(names))
 
     # Optimizer
 
@@ -350,35 +351,3 @@ def _mask(view: View) -> Tensor | None:
 def _cut(encoded: list[Encoded], counts: list[int]) -> list[list[Encoded]]:
     ends = list(itertools.accumulate(counts))
     return [encoded[end - count : end] for end, count in zip(ends, counts)]
-
-
-def _recomputing(tower: Tower):
-    return nullcontext(), batch_statistics_kept(tower)
-
-
-def _cat(parts: list[list[Encoded]]) -> list[Encoded]:
-    """The views of several micro-batches joined; views that shared their rows still share them."""
-    shared: dict[tuple[int, ...], Tensor] = {}
-    return [_join(list(pieces), shared) for pieces in zip(*parts)]
-
-
-def _join(pieces: list[Encoded], shared: dict) -> Encoded:
-    rows = tuple(id(piece.row) for piece in pieces)
-    if rows not in shared:
-        shared[rows] = torch.cat([piece.row for piece in pieces])
-    first = pieces[0]
-    cat: Callable[[str], Tensor | None] = lambda name: (  # noqa: E731
-        None if getattr(first, name) is None else torch.cat([getattr(piece, name) for piece in pieces])
-    )
-    return replace(
-        first,
-        row=shared[rows],
-        **{name: cat(name) for name in ("z", "h", "tokens", "mask", "map", "input", "input_mask")},
-        heads={name: torch.cat([piece.heads[name] for piece in pieces]) for name in first.heads},
-        meta={
-            name: torch.cat([piece.meta[name] for piece in pieces])
-            if isinstance(value, Tensor) and value.ndim and len(value) == len(first.row)
-            else value
-            for name, value in first.meta.items()
-        },
-    )
