@@ -191,6 +191,7 @@ def test_a_captioner_trains_on_texts(tmp_path):
     assert "caption" in (tmp_path / "runs/questions-1/metrics.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_mutual_information_machine_is_killed_and_resumed(tmp_path):
     head = "{use: several, z: mean, heads: {mean: {use: mlp, dim: 8}, logvar: {use: mlp, dim: 8}}}"
     (tmp_path / "recipe.yaml").write_text(RECIPE.replace("{use: mlp, dim: 8}", head))

@@ -14,6 +14,8 @@ from counterpoint.recipe import load as load_recipe
 from counterpoint_toy.parts import Pairs
 from test_fit import QUESTIONS, RECIPE, command
 
+pytestmark = pytest.mark.xdist_group("merge")  # what they share is made once
+
 
 def test_the_average_is_taken_in_double_precision_and_keeps_counts():
     one = {"w": torch.tensor([1.0, 2.0], dtype=torch.bfloat16), "n": torch.tensor(3)}

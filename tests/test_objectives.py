@@ -238,6 +238,7 @@ def on_two_ranks(tmp_path_factory):
     return torch.load(path, weights_only=True)
 
 
+@pytest.mark.xdist_group("objectives on two ranks")
 @EVERY
 def test_two_processes_have_the_loss_and_gradients_of_one(name, on_two_ranks):
     o, m = scene(CASES[name].scenes[0]), build(name)

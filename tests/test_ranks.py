@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.xdist_group("ranks")  # what they share is made once
+
 HERE = Path(__file__).parent
 
 

@@ -13,6 +13,8 @@ from counterpoint.teacher import Teacher
 from counterpoint_toy.parts import Follow, Pairs
 from test_fit import RECIPE, command, same
 
+pytestmark = pytest.mark.xdist_group("teacher")  # what they share is made once
+
 ROWS = torch.arange(7)
 
 
