@@ -295,6 +295,14 @@ def align(query: Encoded, key: Encoded) -> Pair:
     return Pair(query.z[left], key.z[right], query, key, query.row[left])
 
 
+def padded(rows: Tensor, sizes: Sequence[int]) -> Tensor:
+    """`rows` (n, ...) with zeros (false) at the end of each further dimension, up to `sizes`."""
+    if list(rows.shape[1:]) == list(sizes):
+        return rows
+    ends = [n for have, want in zip(reversed(rows.shape[1:]), reversed(sizes)) for n in (0, want - have)]
+    return torch.nn.functional.pad(rows, ends)
+
+
 def _locate(rows: Tensor, wanted: Tensor) -> Tensor | slice:
     """Positions in `rows` (each value once) of the values `wanted`."""
     if rows is wanted:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from counterpoint.batch import Batch, Encoded
+from counterpoint.batch import Batch, Encoded, padded
 
 
 def active() -> bool:
@@ -142,7 +142,4 @@ def _like(own: Tensor | None, rows: int, shapes: list[tuple], device) -> Tensor:
     target = [max(sizes) for sizes in zip(*(shape for shape, _ in shapes))]
     if own is None or not rows:
         return torch.zeros(0, *target, dtype=shapes[0][1], device=device)
-    if list(own.shape[1:]) == target:
-        return own
-    padding = [amount for have, want in zip(reversed(own.shape[1:]), reversed(target)) for amount in (0, want - have)]
-    return torch.nn.functional.pad(own, padding)
+    return padded(own, target)

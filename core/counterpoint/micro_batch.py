@@ -9,10 +9,9 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
-from counterpoint.batch import Encoded
+from counterpoint.batch import Encoded, padded
 from counterpoint.tower import Tower, batch_statistics_kept
 
 _RAGGED = ("tokens", "mask", "map", "input", "input_mask")  # of as many tokens as the longest in a micro-batch
@@ -59,7 +58,4 @@ def _join(pieces: list[Encoded], shared: dict) -> Encoded:
 def _cat_padded(pieces: list[Tensor]) -> Tensor:
     """Rows of all pieces, padded with zeros (false) to the largest in every other dimension."""
     target = [max(sizes) for sizes in zip(*(piece.shape[1:] for piece in pieces))]
-    missing = lambda piece: [
-        n for have, want in zip(reversed(piece.shape[1:]), reversed(target)) for n in (0, want - have)
-    ]  # noqa: E731
-    return torch.cat([piece if list(piece.shape[1:]) == target else pad(piece, missing(piece)) for piece in pieces])
+    return torch.cat([padded(piece, target) for piece in pieces])
