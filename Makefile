@@ -37,7 +37,7 @@ bench: $(READY)
 
 $(READY): pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PACKS))
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]' $(foreach pack,$(PACKS),-e '$(pack)[test]')
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' $(foreach pack,$(PACKS),-e '$(pack)[test]')
 	@touch $@
 
 clean:
