@@ -21,7 +21,7 @@ test-all: $(READY)
 
 # Needs no .venv: it runs with whatever python3 has torch, lightning and pytest, and names what it skips.
 gpu-check:
-	PYTHONPATH=core:$(subst $() ,:,$(PACKS)) $(PYTHON) -m pytest tests/test_gpu.py -m gpu -rs
+	PYTHONPATH=core:$(subst $() ,:,$(PACKS)) $(PYTHON) -m pytest tests/test_gpu.py tests/test_fused.py -rs
 
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -7,6 +7,10 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():  # Triton reads it when it is imported: its kernels then run on a CPU
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 def _install(

@@ -24,6 +24,7 @@ from counterpoint.batch import Batch, Encoded, Outputs, Queued, View
 from counterpoint.data.plan import Order
 from counterpoint.errors import ComponentError, TrainingError
 from counterpoint.gather import gather
+from counterpoint.kernels import as_autocast, products
 from counterpoint.meter import Meter
 from counterpoint.micro_batch import joined, recomputed
 from counterpoint.momentum import MomentumTowers
@@ -94,7 +95,8 @@ class Loop(LightningModule):
         self.check_finite()
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         outputs = self.outputs(batch, step, self.current_epoch)
-        with torch.autocast(self.device.type, enabled=False):
+        device = self.device.type
+        with products(as_autocast(device)), torch.autocast(device, enabled=False):
             total, parts = self.contrast(outputs)
         self.meter.add({"loss": total.detach(), **parts}, len(outputs.batch))
         self.last_loss = total.detach()

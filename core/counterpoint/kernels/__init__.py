@@ -1,7 +1,8 @@
-"""The memory-linear InfoNCE and its kin: one primitive, in a dense and in a tiled form."""
+"""The memory-linear InfoNCE and its kin: one primitive, in a dense, a tiled and a Triton form."""
 
+from counterpoint.kernels.dispatch import as_autocast, products
 from counterpoint.kernels.info_nce import Grouped, contrast, info_nce
 from counterpoint.kernels.sigmoid import softplus_sums
 from counterpoint.kernels.softmax import softmax_stats
 
-__all__ = ["Grouped", "contrast", "info_nce", "softmax_stats", "softplus_sums"]
+__all__ = ["Grouped", "as_autocast", "contrast", "info_nce", "products", "softmax_stats", "softplus_sums"]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from counterpoint.kernels import identities, reference
+from counterpoint.kernels.dispatch import fused_for, products_dtype
 from counterpoint.kernels.identities import Rule
 from counterpoint.kernels.kept import KeptSoftmax
 from counterpoint.kernels.plan import Plan, ranked, reorder
@@ -37,7 +38,8 @@ def softmax_stats(
 ) -> Stats:
     """Statistics of logits l_ij = scale_i * q_i . k_j, differentiable once; never an N x M matrix when tiled.
 
-    queries  (N, D) and keys (M, D), float; bfloat16 and float16 are computed and returned in float32
+    queries  (N, D) and keys (M, D), float; bfloat16 and float16 are computed and returned in float32. Within
+             `products(torch.bfloat16)` the tiled form multiplies in bfloat16 on CUDA and adds up in float32
     scale    float, 0-d tensor, or (N,) one an anchor
     exclude  (row ids (N,), key ids (M,)) int64: keys of equal id are out. only: keys of equal id alone are in
     mean     also the mean logit of the keys that are in (0 where there is none)
@@ -88,7 +90,10 @@ def _is_symmetric(scale: float | Tensor, exclude: Rule | None, only: Rule | None
 
 
 def _self_tiled(z: Tensor, scale: float | Tensor, exclude: Rule | None, only: Rule | None) -> Tensor:
-    z, orders = z * scale**0.5, ranked(exclude, only)
+    z = z * scale**0.5
+    if (kernel := fused_for(z)) is not None:
+        return kernel.FusedSelfSoftmax.apply(z, exclude, only, products_dtype())
+    orders = ranked(exclude, only)
     if orders is None:
         return TiledSelfSoftmax.apply(z, Plan(len(z), len(z), None, None, True))
     order = orders[0]
@@ -97,6 +102,8 @@ def _self_tiled(z: Tensor, scale: float | Tensor, exclude: Rule | None, only: Ru
 
 
 def _tiled(a: Tensor, b: Tensor, exclude: Rule | None, only: Rule | None, columns: bool):
+    if (kernel := fused_for(a)) is not None:
+        return kernel.FusedSoftmax.apply(a, b, exclude, only, columns, products_dtype())
     orders = ranked(exclude, only)
     if orders is None:
         return TiledSoftmax.apply(a, b, Plan(len(a), len(b), None, None), columns)
