@@ -173,6 +173,14 @@ def test_what_a_view_lacks_is_said_in_a_line(name):
     assert any(f"add heads.scan: {{use: {'dense' if name == 'pixpro' else 'slots'}" in line for line in bare)
 
 
+def test_prototypes_that_the_head_lacks_are_said_in_a_line():
+    o = scene("two views")
+    with pytest.raises(ComponentError, match="heads.ecg gives no scores; use: slots does"):
+        value("slotcon", changed(o, 1, lambda e: replace(e, heads={})))
+    with pytest.raises(ComponentError, match="expected 7 prototypes; heads.ecg has 5"):
+        SlotCon(dim=D, prototypes=7).double()(o)
+
+
 def test_parts_of_one_sample_are_not_compared():
     o = scene("two views")
     parts = {v: lambda e, v=v: replace(e, meta={**e.meta, "part": torch.arange(5) + v}) for v in (0, 1)}

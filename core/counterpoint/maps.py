@@ -75,7 +75,7 @@ class Dense(nn.Module):
 
 
 class Slots(Dense):
-    """The projection head of SlotCon (Wen et al., 2022, section 3.2): a projected map, and its scores against prototypes.
+    """The projection head of SlotCon (Wen et al., 2022, section 3.1): a projected map, and its scores against prototypes.
 
     As `dense`, with GELU. For the projected map x (n, D, ...) and the prototypes c (K, D), L2-normalised over D both:
 

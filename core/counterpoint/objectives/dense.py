@@ -70,7 +70,7 @@ def _check(e: Encoded, who: str) -> None:
 
 
 class PixPro(Objective):
-    """Pixel-to-propagation consistency (Xie et al., 2021, section 3.2, eq. 3-6), no negatives.
+    """Pixel-to-propagation consistency (Xie et al., 2021, section 3.2, eq. 1 and 3-5), no negatives.
 
     For a view a and another view b of the same sample, x_i (D) the student's projected map of a at place i, k_j the
     momentum encoder's of b at place j, L2-normalised and detached, cos the cosine, W a linear map of the objective's:

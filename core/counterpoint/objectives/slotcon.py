@@ -30,7 +30,7 @@ class Grouped(NamedTuple):
 
 
 class SlotCon(Objective):
-    """Semantic grouping and slot contrast (Wen et al., 2022, eq. 2-6), the mean over ordered pairs of views, doubled.
+    """Semantic grouping and slot contrast (Wen et al., 2022, sections 3.1 and 3.2), the mean over ordered pairs of views, doubled.
 
     For a student view a and the momentum encoder's view b of the same sample, with the projected maps x (L, D) and y, and
     the scores s, t (L, K) that head `slots` gives, cosines with the prototypes; t, y are detached:
@@ -122,10 +122,12 @@ class SlotCon(Objective):
 
     def _scores(self, e: Encoded) -> Tensor:
         """(n, L, K)."""
+        if "scores" not in e.heads:
+            raise ComponentError(f"objective slotcon: heads.{e.modality} gives no scores; use: slots does")
         scores = e.heads["scores"].to(e.z.dtype)
         if scores.shape[1] != len(self.centre):
             raise ComponentError(
-                f"objective slotcon: expected {len(self.centre)} prototypes, of heads.{e.modality} there are {scores.shape[1]}"
+                f"objective slotcon: expected {len(self.centre)} prototypes; heads.{e.modality} has {scores.shape[1]}"
             )
         return scores.flatten(2).transpose(1, 2)
 
