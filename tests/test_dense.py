@@ -175,9 +175,9 @@ def test_what_a_view_lacks_is_said_in_a_line(name):
 
 def test_prototypes_that_the_head_lacks_are_said_in_a_line():
     o = scene("two views")
-    with pytest.raises(ComponentError, match="heads.ecg gives no scores; use: slots does"):
+    with pytest.raises(ComponentError, match=r"heads\.ecg gives no scores; use: slots does"):
         value("slotcon", changed(o, 1, lambda e: replace(e, heads={})))
-    with pytest.raises(ComponentError, match="expected 7 prototypes; heads.ecg has 5"):
+    with pytest.raises(ComponentError, match=r"expected 7 prototypes; heads\.ecg has 5"):
         SlotCon(dim=D, prototypes=7).double()(o)
 
 
