@@ -10,7 +10,7 @@ from counterpoint.objectives.dense import PixPro
 from counterpoint.objectives.slotcon import SlotCon
 from objectives.scenes import ONE, Case, D, aligned, average, lse, total, unit, who
 
-VIEWS = ("views of two modalities", "views of two modalities, some missing")
+PARTLY = "views of two modalities, some missing"
 
 
 def directions(o):
@@ -159,9 +159,9 @@ class Moved(SlotCon):
 
 
 CASES = {
-    "pixpro": free(partial(PixPro, dim=D), plain_pixpro, (*ONE, "multi-crop", *VIEWS)),
-    "pixpro wider": free(partial(PixPro, dim=D, sharpness=1.0, threshold=1.5), plain_pixpro, ONE),
-    "slotcon": free(small, plain_slotcon, (*ONE, "multi-crop", *VIEWS)),
-    "slotcon centred": free(Moved, plain_slotcon, ONE),
+    "pixpro": free(partial(PixPro, dim=D), plain_pixpro, (*ONE, "multi-crop", PARTLY)),
+    "pixpro wider": free(partial(PixPro, dim=D, sharpness=1.0, threshold=1.5), plain_pixpro, ("two views",)),
+    "slotcon": free(small, plain_slotcon, (*ONE, "multi-crop", PARTLY)),
+    "slotcon centred": free(Moved, plain_slotcon, ("rows missing",)),
     "slotcon grouping alone": free(partial(small, group_weight=1.0), plain_slotcon, ("two views",)),
 }
