@@ -36,6 +36,7 @@ SETTINGS = {  # what a recipe has: (modality, views), of the pack's own data and
 }
 TOKENS = {"audio_text": "audio", "code_search": "code", "medical": "scan"}  # packs with an encoder that gives tokens
 NO_TOKENS = {pack for pack in OWN if pack not in TOKENS}
+NO_MAPS = frozenset(OWN) - {"medical"}  # no encoder that gives a map
 AXES = {"ecg": 1, "medical": 3, "video": 3, "code_search": 1}  # of what an encoder sees as it was read
 
 
@@ -63,6 +64,12 @@ def tokens(recipe: dict, pack: str) -> None:
     if pack == "medical":
         recipe["encoders"]["scan"] = {"use": "medical.vit", **VIT}
     recipe["heads"] = {m: {"use": "tokens", "dim": 8} for m in recipe["heads"]}
+
+
+def maps(recipe: dict, pack: str) -> None:
+    """An encoder with a map, and a head that projects it and scores it against prototypes."""
+    recipe["encoders"] = {OWN[pack]: {"use": "medical.vit", **VIT}}
+    recipe["heads"] = {OWN[pack]: {"use": "slots", "dim": 8, "hidden": 8, "prototypes": 4}}
 
 
 def captions(recipe: dict, pack: str) -> None:
@@ -97,6 +104,8 @@ ASKS: dict[str, Ask] = {
     **{name: Ask("views", {"teacher": True}) for name in ("mod_x", "dcd", "selfdistill_fpt")},
     "coca": Ask("pair", change=captions, without=NO_TOKENS),
     "cmim": Ask("views", change=decoder, without=frozenset(OWN) - AXES.keys()),
+    "pixpro": Ask(change=maps, without=NO_MAPS),
+    "slotcon": Ask(told={"hidden": 8}, change=maps, without=NO_MAPS),
     "cleanclip": Ask("pair of views"),
     "cwcl": Ask("pair", {"source": "first"}),
     "dialog2flow": Ask("views and a text", {"source": "first"}),

@@ -217,7 +217,8 @@ def test_needs_are_met_by_the_scenes_and_refuse_a_batch_without_negatives(name):
             modality, _, role = title.partition(" ")
             views.setdefault(modality, []).append(role or "global")
         labels, features = {"class": 2, "age": None}, ("tokens", "map", "input")
-        offers = Offers(views, "toy", {"patient": 3}, labels, features, 5, heads=HEADS, teacher=True)
+        heads, records = (*HEADS, "map", "scores"), dict.fromkeys(views, ("place",))
+        offers = Offers(views, "toy", {"patient": 3}, labels, features, 5, heads, teacher=True, records=records)
         assert check("objective", needs, offers) == []
         alone = check("objective", needs, replace(offers, batch=1))
         assert bool(alone) == CASES[name].refuses_one

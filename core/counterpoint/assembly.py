@@ -95,8 +95,8 @@ def build_tower(recipe: Recipe, modality: str, given: Mapping[str, Any]) -> Towe
     """Encoder and head of a modality, tuned as the recipe says."""
     encoder = build_encoder(recipe, modality, given)
     seed_all(key(recipe.seed, "init", "head", modality))
-    widths = {"width": encoder.width, "token_width": getattr(encoder, "token_width", encoder.width)}
-    head = recipe.heads[modality].build({**given, **widths})
+    own = {name: getattr(encoder, name, encoder.width) for name in ("width", "token_width", "map_width")}
+    head = recipe.heads[modality].build({**given, **own})
     tower = Tower(modality, encoder, head)
     if choice := recipe.tune.get(modality):
         seed_all(key(recipe.seed, "init", "lora", modality))
@@ -260,6 +260,8 @@ def _build_objectives(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], p
         )
     facts = {modality: {**spec.modalities[modality], **widths_of(tower)} for modality, tower in towers.items()}
     given = {"dim": next(iter(dims.values())), "size": spec.size, "modalities": list(towers), "facts": facts}
+    if counts := [len(t.head.prototypes) for t in towers.values() if hasattr(t.head, "prototypes")]:
+        given["prototypes"] = counts[0]
     built = {}
     for name, call in recipe.objectives.items():
         seed_all(key(recipe.seed, "init", "objective", name))
@@ -305,6 +307,7 @@ def _offers(
         batch=min(recipe.loader.batch, spec.size),
         heads=frozenset.intersection(*(frozenset(getattr(t.head, "gives", ())) for t in towers.values())) - {"tokens"},
         teacher=recipe.teacher is not None,
+        records={modality: pipeline.records for modality, pipeline in pipelines.items()},
     )
 
 

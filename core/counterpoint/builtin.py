@@ -19,6 +19,8 @@ TABLES: dict[str, dict[str, str]] = {
         "whitening": "counterpoint.whitening:Whitening",
         "fdt": "counterpoint.codebook:FiniteTokens",
         "oneencoder": "counterpoint.codebook:Universal",
+        "dense": "counterpoint.maps:Dense",
+        "slots": "counterpoint.maps:Slots",
     },
     "reader": {"arrays": "counterpoint.data.arrays:Arrays", "text": "counterpoint.data.text:Text"},
     "encoder": {
@@ -97,6 +99,8 @@ TABLES: dict[str, dict[str, str]] = {
         "supremix": "counterpoint.objectives.supremix:SupReMix",
         "mod_x": "counterpoint.objectives.distillation:ModX",
         "dcd": "counterpoint.objectives.distillation:DCD",
+        "pixpro": "counterpoint.objectives.dense:PixPro",
+        "slotcon": "counterpoint.objectives.slotcon:SlotCon",
         "albef": "counterpoint.objectives.albef:ALBEF",
         "msd_medical_vlp": "counterpoint.objectives.albef:MSD",
     },

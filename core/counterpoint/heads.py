@@ -94,7 +94,7 @@ class Several(nn.Module):
         super().__init__()
         if z not in heads:
             raise ComponentError(f"head 'several': z names one of the heads; got {z!r}{suggest(z, heads)}")
-        if taken := sorted({"z", "tokens", "mask"} & heads.keys()):
+        if taken := sorted({"z", "tokens", "mask", "map"} & heads.keys()):
             raise ComponentError(f"head 'several': {', '.join(taken)} cannot be the name of a head")
         for name, head in heads.items():
             if getattr(head, "takes_features", False) or getattr(head, "gives", ()):

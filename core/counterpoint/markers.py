@@ -25,9 +25,10 @@ class Given:
     """The parameter is filled from what the data or the model knows unless the recipe says otherwise.
 
     Of a modality (encoders, views): `channels`, `length`, `rate` (Hz), `vocabulary`, and whatever else its dataset's
-    spec says. Of a head: `width` (H of the encoder's `h`), `token_width` (of its tokens). Of an objective: `dim` (D of
-    `z`), `size` (samples in the training set), `modalities` (their names, in the order of the recipe), `facts` (modality
-    -> what its dataset's spec says, with the `width` of h and the `token_width` of tokens).
+    spec says. Of a head: `width` (H of the encoder's `h`), `token_width` (of its tokens), `map_width` (channels of its
+    map). Of an objective: `dim` (D of `z`), `prototypes` (of its head), `size` (samples in the training set), `modalities`
+    (their names, in the order of the recipe), `facts` (modality -> what its dataset's spec says, with the `width` of h and
+    the `token_width` of tokens).
     """
 
     name: str
@@ -44,6 +45,8 @@ Length = Annotated[int | None, Given("length")]
 Vocabulary = Annotated[int, Given("vocabulary")]
 Width = Annotated[int, Given("width")]
 TokenWidth = Annotated[int, Given("token_width")]
+Prototypes = Annotated[int, Given("prototypes")]
+MapWidth = Annotated[int, Given("map_width")]
 Dim = Annotated[int, Given("dim")]
 Size = Annotated[int, Given("size")]
 Facts = Annotated[dict[str, dict[str, Any]], Given("facts")]

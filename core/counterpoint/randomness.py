@@ -121,7 +121,7 @@ class Draw:
 
     def _generate(self, keys: Tensor, count: int, method: str) -> Tensor:
         generator = torch.Generator(device=keys.device)
-        values = torch.empty(len(keys), count, device=keys.device)
+        values = torch.empty(len(keys), count, dtype=torch.float32, device=keys.device)
         for row, seed in zip(values, keys.tolist()):  # re-seeding a row is 12 % slower than one call for all
             getattr(row, method)(generator=generator.manual_seed(seed & (_MASK >> 1)))
         return values

@@ -25,7 +25,7 @@ class Tower(nn.Module):
     """Encoder then head: a View becomes an Encoded, with z in float32 whatever the precision of the encoder.
 
     A head is called with h, or with the encoder's Features when its class has `takes_features = True`. It returns z, or
-    a dict with z: `tokens` and `mask` in it take the place of the encoder's, other names go to `Encoded.heads`. What it
+    a dict with z: `tokens`, `mask` and `map` in it take the place of the encoder's, other names go to `Encoded.heads`. What it
     returns beside z stands in its attribute `gives`. A head whose class has `whole_batch = True` looks at the rows of a
     view together; the loop calls it later, by `project`, on the view of the whole batch.
 
@@ -60,7 +60,7 @@ class Tower(nn.Module):
         out = self.head(features if getattr(self.head, "takes_features", False) else e.h)
         named = dict(out) if isinstance(out, dict) else {"z": out}
         z = _precise(named.pop("z"))
-        instead = {name: named.pop(name) for name in ("tokens", "mask") if name in named}
+        instead = {name: named.pop(name) for name in ("tokens", "mask", "map") if name in named}
         return replace(e, z=z, heads=named, **instead)
 
     def features(self, view: View) -> Features:

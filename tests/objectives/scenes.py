@@ -65,9 +65,11 @@ def scene(name, dtype=torch.float64, layout=None):
     """Outputs of a scene. Samples 1 and 3 share a patient, so do 0 and 4 a class; sample 2 is unknown; `age` is a value.
 
     Rows have three tokens, the last of which is padding in every other row, a map of 2 x 3 places, and named heads. Mixtures know
-    their partner, the next sample, and the share of their own.
+    their partner, the next sample, and the share of their own. Every row says where it lies in its sample, flipped or turned, and
+    heads give the scores of its places against five prototypes.
     """
-    random = torch.Generator().manual_seed(7)
+    random, other = torch.Generator().manual_seed(7), torch.Generator().manual_seed(8)
+    scores = lambda n: torch.randn(n, 5, 2, 3, generator=other, dtype=torch.float64).tanh().to(dtype)  # noqa: E731
     draw = lambda *shape: torch.randn(*shape, generator=random, dtype=torch.float64).to(dtype)  # noqa: E731
     sides = {side: [] for side in SIDES}
     for view, (title, rows) in enumerate(layout or SCENES[name]):
@@ -76,9 +78,11 @@ def scene(name, dtype=torch.float64, layout=None):
         mask = torch.ones(n, 3, dtype=torch.bool)
         mask[1::2, 2] = False
         meta = {"partner": INDEX[(row + 1) % 5], "share": (row.to(dtype) + 1) / 7} if role == "mixed" else {}
+        meta["place"] = place(row, view, dtype)
         for side in sides.values():
             z, h, tokens, places = (draw(n, *more).requires_grad_() for more in ((D,), (D,), (3, D), (D, 2, 3)))
             heads = {head: draw(n, D).requires_grad_() for head in HEADS}
+            heads["scores"] = scores(n).requires_grad_()
             raw = inputs(modality, row, view, dtype)
             side.append(Encoded(modality, role or "global", view, row, z, h, tokens, mask, places, heads, meta, *raw))
     batch = Batch({}, INDEX.clone())
@@ -90,6 +94,17 @@ def scene(name, dtype=torch.float64, layout=None):
         for name in QUEUES
     }
     return Outputs(batch=batch, queues=queues, **sides)
+
+
+def place(row, view, dtype):
+    """Corner and two edges: every other view is flipped along its last axis, samples from 3 on are turned; all on eighths."""
+    corner = torch.stack([row * 0.5 + view % 2, row * 0.25 - view % 3], 1)
+    edges = torch.tensor([[4.0 + view % 2, 0.0], [0.0, 6.0]]).repeat(len(row), 1, 1)
+    turned = row >= 3
+    edges[turned, 0, 1], edges[turned, 1, 0] = 0.5, -0.75
+    if view % 2:
+        corner, edges = corner + edges[:, 1], edges * torch.tensor([1.0, -1.0])[:, None]
+    return torch.cat([corner[:, None], edges], 1).to(dtype)
 
 
 def inputs(modality, row, view, dtype):

@@ -12,6 +12,8 @@ from torch.nn.functional import normalize
 from counterpoint.batch import APART, Encoded, Outputs
 from counterpoint.errors import ComponentError, suggest
 
+MAKES = {"scores": "slots", "map": "dense"}  # outputs beside z, and the head of the core that makes them
+
 
 @dataclass(frozen=True)
 class Momentum:
@@ -46,6 +48,7 @@ class Needs:
     groups      group names of the data; labels: label names of the data
     features    {"tokens"}, {"map"}: what encoders must return beside `h`
     heads       outputs that every head must have beside `z`, by name
+    records     what the views of every modality must hold in `meta`: {"place"}
     teacher     whether the views must also be seen by a frozen run
     momentum    EMA encoders, and the decay they have unless the recipe says otherwise
     queues      name -> capacity in rows
@@ -60,6 +63,7 @@ class Needs:
     labels: frozenset[str] = frozenset()
     features: frozenset[str] = frozenset()
     heads: frozenset[str] = frozenset()
+    records: frozenset[str] = frozenset()
     teacher: bool = False
     momentum: Momentum | None = None
     queues: Mapping[str, int] = field(default_factory=dict)
@@ -69,7 +73,8 @@ class Needs:
 class Offers:
     """What a recipe and its data give: `views` maps a modality to the roles of its views (negatives included).
 
-    groups: name -> identities; labels: name -> classes, None for a continuous value
+    groups: name -> identities; labels: name -> classes, None for a continuous value; records: modality -> what the meta of
+    its views holds
     """
 
     views: Mapping[str, list[str]]
@@ -80,6 +85,7 @@ class Offers:
     batch: int | None = None
     heads: Iterable[str] = ()
     teacher: bool = False
+    records: Mapping[str, Iterable[str]] = field(default_factory=dict)
 
 
 class Objective(nn.Module):
@@ -155,7 +161,16 @@ def check(path: str, needs: Needs, offers: Offers) -> list[str]:
         problems.append(f"{path}: needs {', '.join(sorted(missing))} from the encoders, which return h alone")
     if missing := needs.heads - set(offers.heads):
         has = ", ".join(sorted(offers.heads)) or "z alone"
-        problems.append(f"{path}: needs heads that also give {', '.join(sorted(missing))}; they give: {has}")
+        example = next(
+            (
+                f"; add heads.{next(iter(views))}: {{use: {head}, ...}}"
+                for name, head in MAKES.items()
+                if name in missing
+            ),
+            "",
+        )
+        problems.append(f"{path}: needs heads that also give {', '.join(sorted(missing))}; they give: {has}{example}")
+    problems += _check_records(path, needs, offers)
     if needs.teacher and not offers.teacher:
         problems.append(
             f"{path}: needs a teacher, a trained run that sees the same views; add teacher: {{run: runs/...}}"
@@ -166,6 +181,15 @@ def check(path: str, needs: Needs, offers: Offers) -> list[str]:
             f"the smallest batch that makes sense is loader.batch: {needs.batch}"
         )
     return problems
+
+
+def _check_records(path: str, needs: Needs, offers: Offers) -> list[str]:
+    return [
+        f"{path}: needs views that record their {name}, and no step of views.{modality} does; "
+        "crops and flips that know where in the sample they look do (medical.crop)"
+        for modality in offers.views
+        for name in sorted(needs.records - set(offers.records.get(modality, ())))
+    ]
 
 
 def _check_views(path: str, needs: Needs, views: dict[str, list[str]]) -> list[str]:

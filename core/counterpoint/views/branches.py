@@ -32,6 +32,10 @@ class Branches(ViewGenerator):
         self.global_steps, self.local_steps = Pipeline("global", global_steps), Pipeline("local", local_steps)
         self.counts = {"global": n_global, "local": n_local}
 
+    @property
+    def records(self) -> frozenset[str]:
+        return frozenset.intersection(*(branch.records for branch, count in self._branches() if count))
+
     def layout(self, roles: list[str]) -> list[str]:
         one = [role for branch, count in self._branches() for role in [branch.modality] * count * len(branch.layout())]
         return one * len(roles)

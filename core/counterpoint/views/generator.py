@@ -12,10 +12,12 @@ class ViewGenerator(nn.Module):
     `forward(view, draw)` returns a View or a list of Views and leaves its input as it was. `prepare(view)` is what an
     evaluation sees instead, once for every sample and without chance: the View as it is for an augmentation, the
     spectrogram for a spectrogram. A step with `whole_batch = True` makes what it makes of all samples of a batch together
-    (those of one process); the loop then cuts the batch into micro-batches after the views, not before.
+    (those of one process); the loop then cuts the batch into micro-batches after the views, not before. `records` names
+    what every View that comes out holds in `meta`, where an objective asks for it: `place` (counterpoint.views.place).
     """
 
     whole_batch = False
+    records: frozenset[str] = frozenset()
 
     def layout(self, roles: list[str]) -> list[str]:
         """Roles of the Views that come out when Views with these roles go in, known without running."""

@@ -27,6 +27,11 @@ class Pipeline(nn.Module):
         """Whether a step has to see the batch before it is cut."""
         return any(getattr(step, "whole_batch", False) for step in self.steps)
 
+    @property
+    def records(self) -> frozenset[str]:
+        """What the steps leave in the meta of every view."""
+        return frozenset().union(*(getattr(step, "records", ()) for step in self.steps))
+
     def layout(self) -> list[str]:
         """The roles of the views that come out, known without running."""
         roles = ["raw"]

@@ -125,7 +125,7 @@ class _UNet(nn.Module):
     def __init__(self, model: nn.Module, width: int):
         super().__init__()
         model.final_conv = nn.Identity()
-        self.model, self.width = model, 9 * width
+        self.model, self.width, self.map_width = model, 9 * width, width
 
     def forward(self, data: Tensor) -> Features:
         if min(data.shape[2:]) < 2 * COARSEST:

@@ -8,6 +8,7 @@ import torch
 from counterpoint.batch import View
 from counterpoint.errors import ComponentError
 from counterpoint.randomness import Draw
+from counterpoint.views.place import cells, centres
 from counterpoint_medical.views.detail import Blur, CutOut
 from counterpoint_medical.views.intensity import Gamma, Intensity, Noise, Normalise
 from counterpoint_medical.views.place import Crop, Flip
@@ -101,43 +102,69 @@ def test_what_is_no_image_is_refused(name):
         EVERY[name](view_of(torch.zeros(2, 1, 30)), Draw(0, torch.arange(2)))
 
 
+def boxes(view):
+    """int64 (n, 2, S): the first voxel of every row's box, and the one after its last, where nothing is turned."""
+    place = view.meta["place"]
+    return torch.stack([place[:, 0], place[:, 0] + place[:, 1:].sum(1)], 1).round().long()
+
+
 def boxed(data, box):
     """The voxels of every row's box, by plain slices."""
     return torch.stack([row[(slice(None), *(slice(a, b) for a, b in ends.T.tolist()))] for row, ends in zip(data, box)])
 
 
 @both
-def test_the_recorded_box_holds_the_voxels_of_the_crop(sides):
+def test_the_recorded_place_holds_the_voxels_of_the_crop(sides):
     data = images(sides=sides)
     size = (4, 8, 6)[-len(sides) :]
     out = seen(Crop(size=size), data)
-    assert out.meta["box"].shape == (5, 2, len(sides)) and out.data.shape[2:] == size
-    assert torch.equal(boxed(data, out.meta["box"]), out.data)
+    assert out.meta["place"].shape == (5, 1 + len(sides), len(sides)) and out.data.shape[2:] == size
+    assert torch.equal(boxed(data, boxes(out)), out.data)
 
 
-def test_boxes_of_crops_and_flips_one_after_another_lead_back_to_the_sample():
-    data, ids = images(32), torch.arange(32)
-    view = Crop(size=10)(view_of(data), Draw(1, ids))
-    view = Crop(size=(5, 6, 7))(view, Draw(2, ids))
-    view = Flip(axes=(0, 2))(view, Draw(3, ids))
-    view = Flip(axes=(2,))(view, Draw(4, ids))
-    found = boxed(data, view.meta["box"])
-    for row, crop, flip in zip(view.data, found, view.meta["flip"]):
-        assert torch.equal(row, crop.flip([1 + axis for axis in range(3) if flip[axis]]))
-    assert 0 < int(view.meta["flip"].sum()) < 64 and not view.meta["flip"][:, 1].any()
+MOVING = {
+    "crop and flip": [Crop(size=9), Flip(axes=(0, -1)), Crop(size=7), Flip(axes=(-1,))],
+    "flip and crop": [Flip(axes=(0, -1)), Crop(size=8), Intensity(p=0.0)],
+    "turned": [Rotate(degrees=30), Crop(size=(11, 12, 13)), Flip(axes=(1,))],
+    "turned after": [Crop(size=16), Flip(axes=(0,)), Affine(degrees=25, scale=(0.8, 1.1), p=0.6)],
+    "scaled": [Scale(low=0.7, high=1.4), Affine(degrees=20, plane="axial"), Crop(size=13)],
+}
+TURNED = ("turned", "turned after", "scaled")
+
+
+@both
+@pytest.mark.parametrize("name", MOVING)
+def test_any_voxel_leads_back_to_the_sample(name, sides):
+    """Voxels that say where they are: what a view shows is what its place says, but near a border that is repeated."""
+    sides = [side + 8 for side in sides]
+    axes = torch.meshgrid(*(torch.arange(float(side)) + 0.5 for side in sides), indexing="ij")
+    view = view_of(torch.stack(axes).expand(24, -1, *sides))
+    for number, step in enumerate(MOVING[name]):
+        if isinstance(step, Crop) and isinstance(step.size, tuple):
+            step = Crop(size=step.size[-len(sides) :])
+        view = step(view, Draw(number, torch.arange(24)))
+    expected = cells(view.meta["place"], view.data.shape[2:])
+    found = view.data.flatten(2).transpose(1, 2)
+    inner = torch.ones_like(found[..., 0], dtype=torch.bool)
+    if name in TURNED:  # each resampling repeats the border
+        inner &= ((found > 3) & (found < torch.tensor(sides) - 3)).all(2)
+        inner &= (centres(view.data.shape[2:], expected) - 0.5).norm(dim=1) < 0.3
+        assert inner.float().mean() > 0.02
+    torch.testing.assert_close(found[inner], expected[inner], atol=2e-3, rtol=0)
+    assert len(view.meta["place"].unique(dim=0)) > 4
 
 
 def test_crops_are_uniform_over_every_place_that_fits():
     view = seen(Crop(size=(10, 12, 12)), images(1).expand(2000, -1, -1, -1, -1))
-    assert torch.bincount(view.meta["box"][:, 0, 1]).tolist() == pytest.approx([2000 / 3] * 3, rel=0.12)
-    assert view.meta["box"][:, 1].amax(0).tolist() == [10, 14, 12]
+    assert torch.bincount(boxes(view)[:, 0, 1]).tolist() == pytest.approx([2000 / 3] * 3, rel=0.12)
+    assert boxes(view)[:, 1].amax(0).tolist() == [10, 14, 12]
 
 
 def test_an_evaluation_of_a_crop_sees_its_centre_or_the_whole():
     view = view_of(images())
     centre = Crop(size=(4, 6, 12)).prepare(view)
     assert torch.equal(centre.data, view.data[:, :, 3:7, 4:10, :])
-    assert torch.equal(boxed(view.data, centre.meta["box"]), centre.data)
+    assert torch.equal(boxed(view.data, boxes(centre)), centre.data)
     assert Crop(size=4, evaluate="whole").prepare(view) is view
 
 
@@ -187,7 +214,7 @@ def test_a_quarter_turn_is_exact():
     step = Rotate(degrees=90, plane="axial")
     ninety = Draw(0, torch.arange(2))
     ninety.uniform = lambda *shape, low=0.0, high=1.0: torch.full((2, *shape), high)
-    turned = step.augment(data, None, ninety)
+    turned = step(view_of(data), ninety).data
     either = [torch.rot90(data, k, (3, 4)) for k in (1, -1)]
     assert any(torch.allclose(turned, expected, atol=1e-2) for expected in either)
 

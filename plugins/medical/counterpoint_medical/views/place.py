@@ -1,4 +1,4 @@
-"""View generators that choose where to look, and say so in `meta`.
+"""View generators that choose where to look, and say so in `meta["place"]` (counterpoint.views.place).
 
 Dimensions: n rows, C channels, S spatial axes, as in `axes`.
 """
@@ -14,6 +14,7 @@ from counterpoint.batch import View
 from counterpoint.errors import ComponentError
 from counterpoint.randomness import Draw
 from counterpoint.views.generator import ViewGenerator
+from counterpoint.views.place import PLACE, moved
 from counterpoint_medical.views.axes import along, spatial
 
 
@@ -21,11 +22,12 @@ class Crop(ViewGenerator):
     """A random box of every sample: (n, C, D, H, W) -> (n, C, *size), uniform over the places that keep it inside.
 
     size: voxels of a side, or of every side. evaluate: what an evaluation embeds, the central box or the whole sample.
-    meta["box"] int64 (n, 2, S): the first voxel of the box and the one after the last, in the sample as it came; a crop of
-    a crop says where in the first sample it lies. Flips come after crops when boxes are to be used: see `medical.flip`.
+    It records its place, in evaluations, too.
     Raises ComponentError for a size that is not positive, has another number of sides, or is larger than the sample.
-    Source: Chen et al., "SimCLR", ICML 2020, section 2.1 (there resized); boxes for dense pairs, Xie et al., "PixPro", CVPR 2021.
+    Source: Chen et al., "SimCLR", ICML 2020, section 2.1 (there resized).
     """
+
+    records = frozenset({PLACE})
 
     def __init__(self, *, size: int | tuple[int, ...], evaluate: Literal["center", "whole"] = "center"):
         super().__init__()
@@ -62,20 +64,20 @@ class Crop(ViewGenerator):
             places = places.unfold(2 + axis, side, 1)
         rows = torch.arange(len(start), device=start.device)
         data = places[(rows, slice(None), *start.unbind(1))]  # (n, C, *sides)
-        box = torch.stack([start, start + torch.tensor(sides, device=start.device)], dim=1)
-        if "box" in view.meta:
-            box = box + view.meta["box"][:, :1]
-        return view.replace(data=data, meta={**view.meta, "box": box})
+        whole = start.new_tensor(view.data.shape[2:])
+        share = (start.new_tensor(sides) / whole).expand(len(start), -1)
+        return view.replace(data=data, meta=moved(view, share, start / whole))
 
 
 class Flip(ViewGenerator):
     """Every named axis turned round with probability `p`, each by itself; shape kept.
 
     axes: numbers of spatial axes: 0, 1, 2 of a volume are D, H, W, so that 2 exchanges left and right; -1 is the last.
-    meta["flip"] bool (n, S): which axes of this view are turned; where `box` is there too, voxel i of a turned axis is
-    voxel end - 1 - i of the sample. Bodies are not symmetric: name an axis only where its direction means nothing.
+    It records its place. Bodies are not symmetric: name an axis only where its direction means nothing.
     Raises ComponentError for no axis, an axis that the data lacks, or a probability outside [0, 1].
     """
+
+    records = frozenset({PLACE})
 
     def __init__(self, *, axes: tuple[int, ...] = (-1,), p: float = 0.5):
         super().__init__()
@@ -93,5 +95,5 @@ class Flip(ViewGenerator):
         for axis in sorted({axis % count for axis in self.axes}):
             turned[:, axis] = draw.chance(self.p)
             data = torch.where(along(turned[:, axis, None], axis, data.ndim), data.flip(2 + axis), data)
-        before = view.meta.get("flip")
-        return view.replace(data=data, meta={**view.meta, "flip": turned if before is None else turned ^ before})
+        way = 1.0 - 2.0 * turned
+        return view.replace(data=data, meta=moved(view, way, turned.to(way)))

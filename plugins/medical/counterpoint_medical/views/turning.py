@@ -9,15 +9,18 @@ with one set of weights for all of them: several times faster than trilinear res
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from counterpoint.batch import View
 from counterpoint.errors import ComponentError
 from counterpoint.randomness import Draw
-from counterpoint.views.generator import Augmentation
+from counterpoint.views.generator import ViewGenerator
+from counterpoint.views.place import PLACE, moved
 from counterpoint_medical.views.axes import ordered, spatial
 
 PLANES = {2: [(0, 1)], 3: [(1, 2), (0, 1), (0, 2)]}  # the first of a volume is the axial plane
@@ -25,15 +28,18 @@ PLANES = {2: [(0, 1)], 3: [(1, 2), (0, 1), (0, 2)]}  # the first of a volume is 
 Plane = Literal["any", "axial"]
 
 
-class Affine(Augmentation):
+class Affine(ViewGenerator):
     """Turned and stretched about the centre, both at once; shape kept, the nearest voxel beyond the edge.
 
     degrees: bounds of the turn in each plane are -degrees and degrees. scale: bounds of the factor of a uniform draw, 1.1
     makes everything a tenth larger. plane: "any" turns volumes in all three planes, "axial" in (H, W) alone, which is 3
     times faster (the stretch stays in all axes). Angles are those of equal voxels: resample anisotropic volumes first.
-    Raises ComponentError for degrees outside [0, 180], or factors that are not positive or out of order.
+    It records its place. p: the share of the samples that are turned and stretched.
+    Raises ComponentError for degrees outside [0, 180], factors that are not positive or out of order, or p outside [0, 1].
     Source: Isensee et al., "nnU-Net", Nature Methods 18 (2021), supplementary note 2 (rotation and scaling).
     """
+
+    records = frozenset({PLACE})
 
     def __init__(
         self,
@@ -43,26 +49,41 @@ class Affine(Augmentation):
         plane: Plane = "any",
         p: float = 1.0,
     ):
-        super().__init__(p=p)
+        super().__init__()
+        if not 0.0 <= p <= 1.0:
+            raise ComponentError(f"view 'medical.affine': p is a probability in [0, 1]; got {p}")
         if not 0 <= degrees <= 180:
             raise ComponentError(f"view 'medical.affine': degrees must be in [0, 180]; got {degrees}")
         self.scale = ordered("medical.affine", "scale", scale, 0.05)
-        self.radians, self.plane = math.radians(degrees), plane
+        self.radians, self.plane, self.p = math.radians(degrees), plane, p
 
-    def augment(self, data: Tensor, mask: Tensor | None, draw: Draw) -> Tensor:
-        count = len(spatial(data, "medical.affine"))
+    def forward(self, view: View, draw: Draw) -> View:
+        chosen = draw.chance(self.p) if self.p < 1.0 else None
+        data, sizes = view.data, spatial(view.data, "medical.affine")
+        linear = torch.eye(len(sizes), device=data.device).expand(len(view), -1, -1)
+        for plane, angle, factor in self._turns(len(sizes), draw):
+            data = _resample(data, plane, angle, factor)
+            linear = linear @ _read(plane, angle, factor, len(sizes))
+        if chosen is not None:
+            data = data.where(chosen.view(-1, *[1] * (data.ndim - 1)), view.data)
+            linear = torch.where(chosen[:, None, None], linear, torch.eye(len(sizes), device=data.device))
+        sides = torch.tensor(sizes, device=data.device)
+        linear = linear * (sides / sides[:, None])  # of fractions of the sides, not of voxels
+        return view.replace(data=data, meta=moved(view, linear, 0.5 - linear.sum(2) / 2))
+
+    def _turns(self, count: int, draw: Draw) -> Iterator[tuple[tuple[int, int], Tensor, Tensor]]:
+        """Planes, what to turn them by (n,), and what to stretch their two axes by first (n, 2), one after another."""
         planes = PLANES[count][: 1 if self.plane == "axial" else None] if self.radians else []
         angle = draw.uniform(3, low=-self.radians, high=self.radians)  # (n, P)
         factor = draw.uniform(low=self.scale[0], high=self.scale[1])  # (n,)
         todo = set(range(count)) if self.scale != (1.0, 1.0) else set()
         for place, plane in enumerate(planes):
-            data = _resample(data, plane, angle[:, place], _factors(plane, todo, factor))
+            yield plane, angle[:, place], _factors(plane, todo, factor)
             todo -= set(plane)
         for plane in PLANES[count]:
             if todo & set(plane):
-                data = _resample(data, plane, torch.zeros_like(factor), _factors(plane, todo, factor))
+                yield plane, torch.zeros_like(factor), _factors(plane, todo, factor)
                 todo -= set(plane)
-        return data
 
 
 class Rotate(Affine):
@@ -92,13 +113,22 @@ def _factors(plane: tuple[int, int], todo: set[int], factor: Tensor) -> Tensor:
     return torch.stack([factor if axis in todo else torch.ones_like(factor) for axis in plane], dim=1)
 
 
+def _read(plane: tuple[int, int], angle: Tensor, factor: Tensor, count: int) -> Tensor:
+    """(n, S, S): where `_resample` reads, from the centre in voxels."""
+    (y, x), cos, sin = plane, angle.cos(), angle.sin()
+    matrix = torch.eye(count, device=angle.device).repeat(len(angle), 1, 1)
+    matrix[:, y, y], matrix[:, y, x] = cos / factor[:, 0], -sin / factor[:, 0]
+    matrix[:, x, y], matrix[:, x, x] = sin / factor[:, 1], cos / factor[:, 1]
+    return matrix
+
+
 def _resample(data: Tensor, plane: tuple[int, int], angle: Tensor, factor: Tensor) -> Tensor:
     """`data` turned by `angle` (n,) in one plane, its axes stretched by `factor` (n, 2) first, bilinearly."""
     first, second = 2 + plane[0], 2 + plane[1]
-    moved = data.movedim((first, second), (-2, -1))  # (n, C[, D], H, W)
-    flat = moved.flatten(1, -3)  # slices are channels: one set of weights for all
+    planes = data.movedim((first, second), (-2, -1))  # (n, C[, D], H, W)
+    flat = planes.flatten(1, -3)  # slices are channels: one set of weights for all
     out = grid_sample(flat, _grid(flat, angle, factor), mode="bilinear", padding_mode="border", align_corners=False)
-    return out.view(moved.shape).movedim((-2, -1), (first, second))
+    return out.view(planes.shape).movedim((-2, -1), (first, second))
 
 
 def _grid(flat: Tensor, angle: Tensor, factor: Tensor) -> Tensor:
