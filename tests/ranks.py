@@ -1,7 +1,7 @@
 """Run by torchrun (or alone): trains the same global batches and writes the gradients of every step.
 
 In the second batch, the samples that the first of two ranks gets have no words; in the third, they cannot be read. Words
-have a second view, of some of the samples. The head of the signals whitens the whole batch; the teacher sees words alone.
+have a second view, of some of the samples. A view of the signals learns by a loss of its own, in every other step. The head of the signals whitens the whole batch; the teacher sees words alone.
 """
 
 import os
@@ -16,14 +16,16 @@ from counterpoint.errors import DataError
 from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.objectives.moco import MoCo
 from counterpoint.optim import sgd
+from counterpoint.randomness import seed_all
 from counterpoint.refresh.kmeans import KMeans
 from counterpoint.refresh.refreshed import Refreshed
 from counterpoint.teacher import Teacher
 from counterpoint.tower import Tower
+from counterpoint.views.autotcl import AutoTCL
 from counterpoint.views.generator import ViewGenerator
 from counterpoint.views.pipeline import Pipeline
 from counterpoint.whitening import Whitening
-from counterpoint_toy.parts import Drop, Follow, Pairs, Remember
+from counterpoint_toy.parts import Drop, Follow, Noise, Pairs, Remember
 
 WITHOUT_WORDS, UNREADABLE = range(8, 12), range(16, 19)
 
@@ -65,8 +67,11 @@ def main(path: str) -> None:
     refreshed = Refreshed(rules, data, skip=1.0)
     module = loop(objectives, optimizer=sgd(lr=0.1, momentum=0.0), made=made, teacher=teacher, refreshed=refreshed)
     seen = Gradients()
+    seed_all(3)
+    taught = AutoTCL(channels=2, hidden=6, depth=1, every=2, sparsity=0.5)
+    module.pipelines["signal"] = Pipeline("signal", [taught, Noise(sigma=0.2)])
     module.pipelines["words"] = Pipeline("words", [Drop(rate=0.2), Some()])
-    module.layouts["words"] = module.pipelines["words"].layout()
+    module.layouts = {modality: pipeline.layout() for modality, pipeline in module.pipelines.items()}
     in_order = lambda order, rng: cut(np.arange(order.size), order)  # noqa: E731
     train(module, data, batch=8, callbacks=[seen], world=world, rank=rank, sampler=in_order)
     state = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}

@@ -102,6 +102,7 @@ ASKS: dict[str, Ask] = {
     **{name: Ask("pair", {"group": "who"}) for name in ("sigmoid_multi_positive", "x_ego_cecl")},
     **{name: Ask("views", {"group": "who"}) for name in ("g_simclr", "mcl_multistage")},
     **{name: Ask("views", {"teacher": True}) for name in ("mod_x", "dcd", "selfdistill_fpt")},
+    "autotcl": Ask(told={"stretches": 3}, change=tokens, without=frozenset(NO_TOKENS)),
     "coca": Ask("pair", change=captions, without=NO_TOKENS),
     "cmim": Ask("views", change=decoder, without=frozenset(OWN) - AXES.keys()),
     "pixpro": Ask(change=maps, without=NO_MAPS),

@@ -40,6 +40,8 @@ def test_gradients_of_two_ranks_are_those_of_one(recorded):
     assert len(one) == len(first) == len(second) == 6
     for step, expected in enumerate(one):
         assert any(name.startswith("objectives.nce") for name in expected)
+        own = [gradient for name, gradient in expected.items() if name.startswith("pipelines.signal")]
+        assert own and any(g.any() for g in own) == (step % 2 == 0)
         assert expected.keys() == first[step].keys()
         for name, gradient in expected.items():
             torch.testing.assert_close(

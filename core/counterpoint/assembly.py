@@ -114,7 +114,8 @@ def widths_of(tower: Tower) -> dict[str, int]:
 
 
 def build_pipeline(recipe: Recipe, modality: str, given: Mapping[str, Any]) -> Pipeline:
-    """The view generators of a modality."""
+    """The view generators of a modality; the initial weights of those that learn are a function of the recipe's seed."""
+    seed_all(key(recipe.seed, "init", "views", modality))
     calls = recipe.views.get(modality, [])
     return Pipeline(modality, [call.build(given) for call in calls], [call.name for call in calls])
 

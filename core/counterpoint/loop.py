@@ -5,8 +5,8 @@ gather across ranks, the objectives on the whole batch. Where each service hooks
 Lightning: queues are filled in `on_after_backward`, before any callback can save; momentum encoders follow in
 `optimizer_step`, once an optimizer step; every generator is seeded at fixed points by (seed, step), where step counts
 batches. Columns of the data set are refreshed when the plan is asked for the batches of an epoch, since Lightning may
-ask before `on_train_epoch_start`; a trainable view is a module in `pipelines`, and its parameters join the optimizer
-with those of the towers.
+ask before `on_train_epoch_start`; a view with parameters is a module in `pipelines`, and they join the optimizer
+with those of the towers; one with a loss of its own (`TrainableView`) learns by that alone (`view_loss`).
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from counterpoint.randomness import key, seed_all
 from counterpoint.refresh.refreshed import Refreshed
 from counterpoint.teacher import Teacher
 from counterpoint.tower import Tower
+from counterpoint.view_loss import made, rest, trainable, view_losses
+from counterpoint.views.generator import TrainableView
 from counterpoint.views.pipeline import Pipeline
 
 
@@ -98,6 +100,9 @@ class Loop(LightningModule):
         device = self.device.type
         with products(as_autocast(device)), torch.autocast(device, enabled=False):
             total, parts = self.contrast(outputs)
+        if any(trainable(pipeline) for pipeline in self.pipelines.values()):
+            taught, more = view_losses(self, batch, step)
+            total, parts = total + taught, parts | more
         self.meter.add({"loss": total.detach(), **parts}, len(outputs.batch))
         self.last_loss = total.detach()
         kept = replace(outputs.batch, inputs={})  # the raw input of a batch is not held while the next one is encoded
@@ -174,6 +179,9 @@ class Loop(LightningModule):
         for queue, rows in self._entering:
             queue.push(rows)
         self._entering = []
+
+    def on_before_optimizer_step(self, optimizer) -> None:
+        rest(self.pipelines.values(), self.trainer.global_step)
 
     def optimizer_step(self, *args, **kwargs) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -276,15 +284,18 @@ class Loop(LightningModule):
         self, tower: Tower, raw: View, index: Tensor, step: int, chunk: int, first: int, branch: str = "student"
     ) -> list[Encoded]:
         """Views, encoder and head of one micro-batch, all from seeds, so that computing it again gives the same."""
-        return self.embed(tower, self.views(tower.modality, raw, index, step), step, chunk, first, branch)
+        views = self.views(tower.modality, raw, index, step, getattr(tower, "learner", None))
+        return self.embed(tower, views, step, chunk, first, branch)
 
-    def views(self, modality: str, raw: View, index: Tensor, step: int) -> list[View]:
+    def views(
+        self, modality: str, raw: View, index: Tensor, step: int, learner: TrainableView | None = None
+    ) -> list[View]:
         """The views of some rows; ComponentError when a step made other roles than it declares.
 
         They are made in the precision of the data, as an evaluation prepares them, whatever the encoder's is.
         """
         with torch.autocast(raw.data.device.type, enabled=False):
-            views = self.pipelines[modality](raw, index, self.training_plan.seed, step)
+            views = made(self.pipelines[modality], learner, raw, index, self.training_plan.seed, step)
         roles = [view.role for view in views]
         if roles != self.layouts[modality]:
             raise ComponentError(
@@ -313,7 +324,10 @@ class Loop(LightningModule):
         lr, decay = probe.defaults["lr"], probe.defaults["weight_decay"]
         learners = [(tower, plan.lr_factors.get(modality, 1.0)) for modality, tower in self.towers.items()]
         learners += [(self.pipelines, 1.0), (self.objectives, 1.0)]
-        groups = parameter_groups(learners, lr, decay)
+        apart = [view for pipeline in self.pipelines.values() for view in trainable(pipeline)]
+        groups = parameter_groups(learners, lr, decay, without=[p for view in apart for p in view.parameters()])
+        for view in apart:
+            groups += parameter_groups([(view, 1.0)], lr if view.lr is None else view.lr, decay)
         if not groups:
             raise TrainingError(
                 "nothing learns: every encoder is frozen, and neither heads nor objectives have weights"

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from counterpoint.batch import View
+from counterpoint.batch import Outputs, View
 from counterpoint.randomness import Draw
 
 
@@ -28,6 +28,33 @@ class ViewGenerator(nn.Module):
 
     def prepare(self, view: View) -> View:
         return view
+
+
+class TrainableView(ViewGenerator):
+    """A view generator whose parameters learn by a loss of its own, computed through the encoder.
+
+    The objective does not train these parameters, and `own_loss` trains nothing else: the encoder, its head and all
+    other steps are constants for it. (A view generator with parameters that is no TrainableView learns by the
+    objective, together with the encoder.) Both losses are descended in the same optimizer step, each from the weights
+    before it, where published systems often let the view step first: one optimizer then does for both, with its state
+    in the checkpoint and clipping by one norm. The parameters have a learning rate of their own, which follows the
+    recipe's schedule.
+
+    lr     before the schedule; None: the recipe's
+    every  the parameters learn in the optimizer steps 0, every, 2 every, ...; in others they stay, with their state of
+           the optimizer, whatever momentum or decay it has
+    """
+
+    lr: float | None = None
+    every: int = 1
+
+    def own_loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and parts to log, from the views of this modality over all ranks, in order of the layout.
+
+        They are as the encoder sees them in evaluation mode; z is not normalised; meta (tensors with n rows) has what
+        the step put there, with its gradient. Not called for a batch without any row.
+        """
+        raise TypeError(f"{type(self).__name__} must define own_loss(outputs)")
 
 
 class Augmentation(ViewGenerator):
