@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from counterpoint.kernels.identities import Rule, counts
+from counterpoint.kernels.pairs import KeptPairs
 from counterpoint.kernels.reference import log_sum_exp
-from counterpoint.kernels.softmax import precise, scaled, softmax_stats
+from counterpoint.kernels.softmax import Stats, are_few, precise, scaled, softmax_stats
 
 Denominator = Literal["all", "negatives"]
 
@@ -112,10 +113,15 @@ def _check(queries, keys, positives, extra, alpha, smoothing, denominator, reduc
 
 def _hard(queries, keys, temperature, positives, exclude, extra, denominator, weight, alpha, smoothing):
     scale = 1.0 / temperature
-    chosen = keys if positives is None else keys[positives]
-    pos = scale * (queries * chosen).sum(-1)
-    exclude = _own(queries, keys, positives) if exclude is None else _covering(exclude, positives)
-    stats = softmax_stats(queries, keys, scale, exclude=exclude, mean=smoothing > 0, columns=alpha < 1)
+    if positives is None and exclude is None and not smoothing and are_few(queries, scale):
+        with torch.autocast(queries.device.type, enabled=False):
+            rows, columns, pos = KeptPairs.apply(queries, keys, torch.as_tensor(scale, dtype=queries.dtype), alpha < 1)
+        stats = Stats(rows, None, columns)
+    else:
+        chosen = keys if positives is None else keys[positives]
+        pos = scale * (queries * chosen).sum(-1)
+        exclude = _own(queries, keys, positives) if exclude is None else _covering(exclude, positives)
+        stats = softmax_stats(queries, keys, scale, exclude=exclude, mean=smoothing > 0, columns=alpha < 1)
     forward = _decoupled(_widened(stats.rows, extra), pos, denominator, weight)
     if smoothing:
         forward = forward + smoothing * _spread(pos, stats.mean, exclude, len(keys))

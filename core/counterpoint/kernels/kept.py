@@ -34,15 +34,16 @@ class KeptSoftmax(Function):
     def backward(ctx, grad_rows: Tensor | None, grad_cols: Tensor | None):
         refuse_second_derivative()
         a, b, table, rows, cols = ctx.saved_tensors
-        grad_rows = torch.zeros_like(rows) if grad_rows is None else grad_rows
         with torch.autocast(a.device.type, enabled=False):
-            slopes = _slopes(table, [(rows, grad_rows, 1), (cols, grad_cols, 0)], ctx.bounded)
-            return slopes @ b, slopes.T @ a, None, None
+            change = slopes(table, [(rows, grad_rows, 1), (cols, grad_cols, 0)], ctx.bounded)
+            return change @ b, change.T @ a, None, None
 
 
-def _slopes(table: Tensor, lines, bounded: bool) -> Tensor:
+def slopes(table: Tensor, lines, bounded: bool) -> Tensor:
     """(N, M): the sum over `lines` (lse, gradient, dim) of gradient * probability along that dim."""
     lines = [(lse.masked_fill(lse == -torch.inf, 0.0), grad, dim) for lse, grad, dim in lines if grad is not None]
+    if not lines:
+        return torch.zeros_like(table)
     if bounded:
         return table * sum((grad * torch.exp(-lse)).unsqueeze(dim) for lse, grad, dim in lines)
     return sum((table - lse.unsqueeze(dim)).exp_().mul_(grad.unsqueeze(dim)) for lse, grad, dim in lines)

@@ -68,6 +68,12 @@ def _form(queries: Tensor, keys: Tensor, tiled: bool | None):
     return reference.dense if queries.ndim > 2 or tiled is False or queries.is_cuda else _kept
 
 
+def are_few(queries: Tensor, scale: float | Tensor) -> bool:
+    """Whether pairs (N, D) with one scale are few enough for one kept table on a CPU."""
+    one_scale = not isinstance(scale, Tensor) or scale.ndim == 0
+    return one_scale and queries.ndim == 2 and not queries.is_cuda and 0 < len(queries) ** 2 <= DENSE
+
+
 def precise(queries: Tensor, keys: Tensor, scale: float | Tensor) -> tuple[Tensor, Tensor, float | Tensor]:
     """The arguments in float32, or float64 when there is one."""
     dtype = torch.float64 if torch.float64 in (queries.dtype, keys.dtype) else torch.float32
