@@ -105,6 +105,7 @@ TABLES: dict[str, dict[str, str]] = {
     "evaluator": {
         "knn": "counterpoint.evaluate.knn:KNN",
         "linear_probe": "counterpoint.evaluate.linear_probe:LinearProbe",
+        "few_shot": "counterpoint.evaluate.few_shot:FewShot",
         "retrieval": "counterpoint.evaluate.retrieval:Retrieval",
         "geometry": "counterpoint.evaluate.geometry:Geometry",
     },
