@@ -4,6 +4,7 @@ TABLES: dict[str, dict[str, str]] = {
     "dataset": {
         "manifest": "counterpoint.data.manifest:manifest",
         "folder": "counterpoint.data.folder:folder",
+        "mixture": "counterpoint.data.mixture:Mixture",
         "planted": "counterpoint.data.planted:Planted",
     },
     "sampler": {name: f"counterpoint.data.plan:{name}" for name in ("shuffle", "by_group", "distinct", "neighbours")},
