@@ -18,12 +18,13 @@ from counterpoint.objectives.decoupled import DCL, DCLW
 from counterpoint.objectives.hard import HardContrastive
 from counterpoint.objectives.individual import ISogCLR, SogCLR
 from counterpoint.objectives.info_nce import InfoNCE
-from counterpoint.objectives.mixing import FeatureTransform, Hallucinator, MoCHi, beta_quantile
+from counterpoint.objectives.mixing import FeatureTransform, Hallucinator, MoCHi
 from counterpoint.objectives.moco import Contriever, MoCo
 from counterpoint.objectives.neighbours import NNCLR
 from counterpoint.objectives.nt_xent import MultiviewNTXent, NTXent
 from counterpoint.objectives.objective import Momentum, Needs
 from counterpoint.objectives.simcse import ESimCSE, SimCSE
+from counterpoint.randomness import beta_quantile
 from objectives.denominators import cosine, ordered_pairs, plain_global
 from objectives.scenes import D, average, everything, lse, scene
 
@@ -195,14 +196,23 @@ def test_a_synthetic_negative_lies_nearer_than_the_ones_it_is_made_of():
     assert (made >= source - 1e-9).all()
 
 
-@pytest.mark.parametrize("a", [0.5, 1.0, 1.6, 2.0])
-def test_beta_numbers_have_their_distribution(a):
-    x = beta_quantile((torch.arange(20000, dtype=torch.float64) + 0.5) / 20000, a)
+@pytest.mark.parametrize(
+    ("a", "b"), [(0.05, 0.05), (0.15, 0.4), (0.5, 1.0), (1.0, 0.2), (1.6, 1.6), (2.0, 2.0), (3.0, 1.0), (200.0, 40.0)]
+)
+def test_beta_numbers_have_their_distribution(a, b):
+    u = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000
+    x = beta_quantile(u, a, b)
     assert (x >= 0).all() and (x <= 1).all() and (x.diff() >= 0).all()
-    torch.testing.assert_close(x.mean(), torch.tensor(0.5).double(), atol=1e-4, rtol=0)
-    torch.testing.assert_close(x.var(), torch.tensor(1 / (4 * (2 * a + 1))).double(), atol=1e-4, rtol=0)
-    if a == 2.0:  # its distribution function is 3 x^2 - 2 x^3
-        torch.testing.assert_close(3 * x**2 - 2 * x**3, (torch.arange(20000) + 0.5).double() / 20000, atol=1e-5, rtol=0)
+    assert x.mean().item() == pytest.approx(a / (a + b), abs=1e-4)
+    assert x.var().item() == pytest.approx(a * b / ((a + b) ** 2 * (a + b + 1)), rel=1e-3)
+    if (a, b) == (2.0, 2.0):  # its distribution function is 3 x^2 - 2 x^3
+        torch.testing.assert_close(3 * x**2 - 2 * x**3, u, atol=1e-5, rtol=0)
+    if b == 1.0:
+        torch.testing.assert_close(x**a, u, atol=1e-5, rtol=0)
+    if a == 1.0:
+        near = x < 0.999  # nearer to 1, what is left of 1 - x is rounding
+        torch.testing.assert_close((1 - (1 - x) ** b)[near], u[near], atol=1e-5, rtol=0)
+    torch.testing.assert_close(beta_quantile(u.float(), a, b).double(), x, atol=2e-3, rtol=0)
 
 
 def test_esimcse_queues_the_first_view_and_wants_no_dropout():

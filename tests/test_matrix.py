@@ -34,8 +34,6 @@ SETTINGS = {  # what a recipe has: (modality, views), of the pack's own data and
     "views and a text": ((0, 2), (1, 1)),
     "three": ((0, 1), (1, 1), (2, 1)),
 }
-TOKENS = {"audio_text": "audio", "code_search": "code", "medical": "scan"}  # packs with an encoder that gives tokens
-NO_TOKENS = {pack for pack in OWN if pack not in TOKENS}
 NO_MAPS = frozenset(OWN) - {"medical"}  # no encoder that gives a map
 AXES = {"ecg": 1, "medical": 3, "video": 3, "code_search": 1}  # of what an encoder sees as it was read
 
@@ -98,12 +96,12 @@ ASKS: dict[str, Ask] = {
     **{name: Ask("pair", SHORT_QUEUE) for name in ("albef",)},
     **{name: Ask("views", SHORT_QUEUE) for name in QUEUED},
     **{name: Ask("three") for name in ("mv_infonce", "mv_dhel", "symile", "gram")},
-    **{name: Ask("pair", change=tokens, without=NO_TOKENS) for name in ("filip", "cico")},
+    **{name: Ask("pair", change=tokens) for name in ("filip", "cico")},
     **{name: Ask("pair", {"group": "who"}) for name in ("sigmoid_multi_positive", "x_ego_cecl")},
     **{name: Ask("views", {"group": "who"}) for name in ("g_simclr", "mcl_multistage")},
     **{name: Ask("views", {"teacher": True}) for name in ("mod_x", "dcd", "selfdistill_fpt")},
-    "autotcl": Ask(told={"stretches": 3}, change=tokens, without=frozenset(NO_TOKENS)),
-    "coca": Ask("pair", change=captions, without=NO_TOKENS),
+    "autotcl": Ask(told={"stretches": 3}, change=tokens),
+    "coca": Ask("pair", change=captions),
     "cmim": Ask("views", change=decoder, without=frozenset(OWN) - AXES.keys()),
     "pixpro": Ask(change=maps, without=NO_MAPS),
     "slotcon": Ask(told={"hidden": 8}, change=maps, without=NO_MAPS),

@@ -32,7 +32,7 @@ from counterpoint.objectives.m3col import M3CoL
 from counterpoint.objectives.objective import Offers, check
 from counterpoint.objectives.supremix import SupReMix
 from counterpoint.randomness import Draw
-from counterpoint.views.mix import Mix, beta
+from counterpoint.views.mix import Mix
 from counterpoint.views.pipeline import Pipeline
 from counterpoint_toy.parts import Pairs
 from objectives.scenes import D, scene
@@ -301,7 +301,7 @@ def test_the_loop_carries_partners_and_shares_to_the_objective(micro, monkeypatc
 
 @pytest.mark.parametrize(("a", "b"), [(0.15, 0.15), (2.0, 8.0), (1.0, 1.0), (0.5, 3.0)])
 def test_beta_numbers_have_the_moments_of_the_distribution(a, b):
-    x = beta(Draw(3, torch.arange(200_000)), a, b).double()
+    x = Draw(3, torch.arange(200_000)).beta(a, b).double()
     assert ((x >= 0) & (x <= 1)).all()
     assert x.mean().item() == pytest.approx(a / (a + b), abs=0.005)
     assert x.var().item() == pytest.approx(a * b / ((a + b) ** 2 * (a + b + 1)), abs=0.003)

@@ -89,6 +89,12 @@ class View(_Movable):
     def replace(self, **changes) -> View:
         return replace(self, **changes)
 
+    def input_mask(self) -> Tensor | None:
+        """The mask; of rows of numbers always one, since on another rank there may be padding."""
+        if self.mask is None and self.data.ndim == 2:
+            return torch.ones_like(self.data, dtype=torch.bool)
+        return self.mask
+
 
 @dataclass
 class Batch(_Movable):

@@ -4,6 +4,8 @@ TABLES: dict[str, dict[str, str]] = {
     "dataset": {
         "manifest": "counterpoint.data.manifest:manifest",
         "folder": "counterpoint.data.folder:folder",
+        "mixture": "counterpoint.data.mixture:Mixture",
+        "planted": "counterpoint.data.planted:Planted",
     },
     "sampler": {name: f"counterpoint.data.plan:{name}" for name in ("shuffle", "by_group", "distinct", "neighbours")},
     "refresh": {
@@ -111,6 +113,8 @@ TABLES: dict[str, dict[str, str]] = {
     "evaluator": {
         "knn": "counterpoint.evaluate.knn:KNN",
         "linear_probe": "counterpoint.evaluate.linear_probe:LinearProbe",
+        "attack_success": "counterpoint.evaluate.attack:AttackSuccess",
+        "few_shot": "counterpoint.evaluate.few_shot:FewShot",
         "retrieval": "counterpoint.evaluate.retrieval:Retrieval",
         "geometry": "counterpoint.evaluate.geometry:Geometry",
     },

@@ -80,7 +80,7 @@ def load_weights(towers: Mapping[str, nn.Module], path: Path) -> None:
 def load(run: str | Path, modality: str | None = None) -> nn.Module:
     """The trained encoder of a run as a plain module in evaluation mode: encoder(x) -> h (n, H).
 
-    `run` is a run folder, the name of one under `runs/`, or "latest". A run with several modalities wants `modality`.
+    One that gives tokens or a map as well returns Features, in which h is `.h`. `run` is a run folder, the name of one under `runs/`, or "latest". A run with several modalities wants `modality`.
     """
     towers = load_towers(Run.open(run))
     if modality is None and len(towers) > 1:

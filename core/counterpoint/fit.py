@@ -105,7 +105,7 @@ def _describe(run: Run, recipe: Recipe, assembly: Assembly, shapes: dict) -> Non
     run.note(
         name=run.name, created=now(), state="training", seed=recipe.seed, recipe=str(recipe.source),
         versions=versions(providers), given=assembly.given, shapes=shapes, torch_threads=torch.get_num_threads(),
-        teacher=record(recipe),
+        teacher=record(recipe), features=[m for m, tower in assembly.towers.items() if getattr(tower.encoder, "gives", ())],
     )  # fmt: skip
 
 

@@ -309,7 +309,7 @@ class Loop(LightningModule):
         encoded = [self._kept(tower(view, first + number, later=True)) for number, view in enumerate(views)]
         if "input" not in self._wanted or branch != "student":
             return encoded
-        return [replace(e, input=view.data, input_mask=_mask(view)) for e, view in zip(encoded, views)]
+        return [replace(e, input=view.data, input_mask=view.input_mask()) for e, view in zip(encoded, views)]
 
     def _kept(self, e: Encoded) -> Encoded:
         """Without the tokens and maps that no objective asks for: they would be held for the whole batch."""
@@ -355,13 +355,6 @@ def _detached(e: Encoded) -> Encoded:
     return replace(
         e, z=e.z.detach(), h=e.h.detach(), tokens=None, mask=None, map=None, heads={}, input=None, input_mask=None
     )
-
-
-def _mask(view: View) -> Tensor | None:
-    """The mask of a view; of rows of numbers always one, since on another rank there may be padding."""
-    if view.mask is None and view.data.ndim == 2:
-        return torch.ones_like(view.data, dtype=torch.bool)
-    return view.mask
 
 
 def _cut(encoded: list[Encoded], counts: list[int]) -> list[list[Encoded]]:

@@ -34,6 +34,7 @@ class Given:
     name: str
 
 
+Data = Annotated[Any, Use("dataset")]  # handed over as a function: of(split) -> the dataset
 Reader = Annotated[Any, Use("reader")]
 Encoder = Annotated[Any, Use("encoder")]
 Head = Annotated[Any, Use("head")]

@@ -207,7 +207,7 @@ def _write(runs: Sequence[Run], recipe: Recipe, towers, name: str | None, root: 
     run.note(
         name=run.name, created=started, finished=now(), state="trained", seed=recipe.seed, recipe=facts.get("recipe"),
         versions=versions(call.component.provider.distribution for call in recipe.calls()), given=facts.get("given", {}),
-        shapes=facts.get("shapes", {}),
+        shapes=facts.get("shapes", {}), features=facts.get("features", []),
     )  # fmt: skip
     return run
 

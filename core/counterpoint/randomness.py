@@ -115,6 +115,10 @@ class Draw:
         """bool (n,): true with probability p."""
         return self.uniform() < p
 
+    def beta(self, a: float, b: float) -> Tensor:
+        """float32 (n,) of the distribution Beta(a, b)."""
+        return beta_quantile(self.uniform(), a, b)
+
     def permutation(self, k: int) -> Tensor:
         """int64 (n, k): a random order of 0..k-1 for every row."""
         return torch.argsort(self.uniform(k), dim=1)
@@ -125,3 +129,35 @@ class Draw:
         for row, seed in zip(values, keys.tolist()):  # re-seeding a row is 12 % slower than one call for all
             getattr(row, method)(generator=generator.manual_seed(seed & (_MASK >> 1)))
         return values
+
+
+def beta_quantile(u: Tensor, a: float, b: float, points: int = 4097) -> Tensor:
+    """Numbers of the distribution Beta(a, b) from uniform ones `u` in [0, 1), by its distribution function on two grids.
+
+    Each half of [0, 1] has a grid even in w = x^c, x the distance from its end and c = min(1/2, a) (or b): there the density
+    x^(a - c) (1 - x)^(b - 1) / c is bounded, however small a is, and wide, however large.
+    """
+    (w, low, c), (v, high, d) = _beta_half(a, b, points), _beta_half(b, a, points)
+    top = max(float(low.max()), float(high.max()))
+    low, high = (torch.nn.functional.pad((x - top).exp().cumsum(0), (1, 0)) for x in (low, high))
+    total = low[-1] + high[-1]
+    low, high, share = (low / total).to(u), (high / total).to(u), float(low[-1] / total)
+    below = _inverse(low, w.to(u), u).pow(1 / c)
+    above = 1 - _inverse(high, v.to(u), 1 - u).pow(1 / d)
+    return torch.where(u < share, below, above)
+
+
+def _beta_half(a: float, b: float, points: int) -> tuple[Tensor, Tensor, float]:
+    """Places w of a grid (points,), the logarithms of the mass between them, and the power c, of x in [0, 1/2]."""
+    c = min(0.5, a)
+    w = torch.linspace(0, 0.5**c, points, dtype=torch.float64)
+    x = ((w[1:] + w[:-1]) / 2).pow(1 / c)
+    return w, (a - c) * x.log() + (b - 1) * torch.log1p(-x) + torch.log((w[1] - w[0]) / c), c
+
+
+def _inverse(mass: Tensor, w: Tensor, u: Tensor) -> Tensor:
+    """Where the mass below first is u, linear between the places of the grid."""
+    right = torch.searchsorted(mass, u.contiguous()).clamp(1, len(mass) - 1)
+    low, high = mass[right - 1], mass[right]
+    share = ((u - low) / (high - low).clamp(min=1e-30)).clamp(0, 1)
+    return torch.lerp(w[right - 1], w[right], share)

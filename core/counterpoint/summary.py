@@ -20,13 +20,14 @@ def _loading(run: Run, recipe: Recipe) -> str:
     modality = next(iter(recipe.encoders))
     several = f", modality={modality!r}" if len(recipe.encoders) > 1 else ""
     facts = run.facts()
+    part = ".h" if modality in facts.get("features", ()) else ""  # the encoder gives more than h
     shape = [str(size) for size in facts.get("shapes", {}).get(modality, ["..."])]
     return "\n".join(
         [
             f"run: {run.folder} ({_seconds(facts)} s)",
             "    import counterpoint",
             f'    encoder = counterpoint.load("{run.folder}"{several})',
-            f"    h = encoder(x)  # x: (n, {', '.join(shape)})",
+            f"    h = encoder(x){part}  # x: (n, {', '.join(shape)})",
         ]
     )
 

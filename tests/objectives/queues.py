@@ -5,10 +5,11 @@ from functools import partial
 import torch
 
 from counterpoint.objectives.hard import HardContrastive
-from counterpoint.objectives.mixing import FeatureTransform, Hallucinator, MoCHi, beta_quantile, draw_for
+from counterpoint.objectives.mixing import FeatureTransform, Hallucinator, MoCHi, draw_for
 from counterpoint.objectives.moco import Contriever, MoCo
 from counterpoint.objectives.neighbours import NNCLR
 from counterpoint.objectives.simcse import ESimCSE
+from counterpoint.randomness import beta_quantile
 from objectives.denominators import plain_hard_term, plain_simcse
 from objectives.foundation import plain_predictor
 from objectives.scenes import MANY, ONE, Case, D, aligned, average, dot, lse, unit, view_pairs, who
@@ -71,9 +72,9 @@ def plain_mochi(o, m):
 def plain_feat_transform(o, m):
     losses = []
     for a, b, queue, rows in momentum_pairs(o, m):
-        shares = 1 + beta_quantile(draws(o, a, rows, (D,))[0], m.betas[0])
+        shares = 1 + beta_quantile(draws(o, a, rows, (D,))[0], m.betas[0], m.betas[0])
         order = torch.randperm(len(queue.z))
-        part = beta_quantile(torch.rand_like(queue.z), m.betas[1])
+        part = beta_quantile(torch.rand_like(queue.z), m.betas[1], m.betas[1])
         mixed = [part[n] * queue.z[n] + (1 - part[n]) * queue.z[order[n]] for n in range(len(queue.z))]
         terms = []
         for share, (i, j) in zip(shares, rows):

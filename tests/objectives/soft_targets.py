@@ -9,7 +9,6 @@ from counterpoint.objectives.dialog2flow import Dialog2Flow
 from counterpoint.objectives.m3col import M3CoL
 from counterpoint.objectives.supremix import SupReMix
 from counterpoint.randomness import Draw, key, splitmix64
-from counterpoint.views.mix import beta
 from objectives.cross_modal import softmax
 from objectives.scenes import ALL, MANY, ONE, Case, aligned, average, dot, lse, total, unit, view_pairs, who
 
@@ -123,7 +122,7 @@ def plain_supremix(o, m):
                 positives.append(s)
                 continue
             pair = splitmix64(splitmix64(ids[n])[None] + ids[k])
-            share = beta(Draw(key("supremix", seed), pair), *m.shape)[0].double()
+            share = Draw(key("supremix", seed), pair).beta(*m.shape)[0].double()
             mixture = (share * z + (1 - share) * v).detach()
             candidates.append((z * mixture).sum() / m.temperature + push((1 - share) * (other - y)))
         for b, j, low in rows:

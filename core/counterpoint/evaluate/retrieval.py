@@ -98,6 +98,9 @@ class Retrieval:
                 _at(test.column(self.within, m), test.index[m], r.index) for m, r in ((query, asked), (key, keys))
             )
         blocks = [(of_query == value, of_key == value) for value in of_query.unique().tolist() if value >= 0]
+        blocks = [(q, k) for q, k in blocks if k.any()]  # a group may have queries and no key
+        if not blocks:
+            raise CounterpointError(f"retrieval: no value of {self.within!r} has both rows of {query!r} and of {key!r}")
         if self.pool is not None:
             blocks = [
                 (q & torch.isin(asked.index, chosen), k & torch.isin(keys.index, chosen))

@@ -16,7 +16,7 @@ from counterpoint.errors import ComponentError
 from counterpoint.kernels.identities import out_of
 from counterpoint.markers import Dim, Modalities
 from counterpoint.objectives.moco import Compared, MoCo
-from counterpoint.randomness import Draw
+from counterpoint.randomness import Draw, beta_quantile
 
 
 def draw_for(ids: Tensor) -> Draw:
@@ -158,30 +158,15 @@ class FeatureTransform(MoCo):
             return compared
         q, k, queue = compared.q, compared.k, compared.negatives
         if self.betas[0] is not None:
-            share = 1 + beta_quantile(draw_for(compared.ids).positions(q.shape[1]).to(q), self.betas[0])
+            share = 1 + beta_quantile(draw_for(compared.ids).positions(q.shape[1]).to(q), self.betas[0], self.betas[0])
             q, k = share * q + (1 - share) * k, share * k + (1 - share) * q
         if self.betas[1] is not None:
             other = torch.randperm(len(queue), device=queue.device)
-            share = beta_quantile(torch.rand_like(queue), self.betas[1])
+            share = beta_quantile(torch.rand_like(queue), self.betas[1], self.betas[1])
             queue = share * queue + (1 - share) * queue[other]
         if self.renormalize:
             q, k, queue = (normalize(z, dim=-1) for z in (q, k, queue))
         return compared._replace(q=q, k=k, negatives=queue)
-
-
-def beta_quantile(u: Tensor, a: float, points: int = 4097) -> Tensor:
-    """Numbers of the distribution Beta(a, a) from uniform ones, by its distribution function on a grid.
-
-    The density is that of sin^2(t) over t in [0, pi/2], (sin t cos t)^(2a - 1), so that it is smooth at the ends.
-    """
-    t = torch.linspace(0, torch.pi / 2, points, dtype=torch.float64)
-    middle = (t[1:] + t[:-1]) / 2
-    mass = torch.cat([t[:1], (middle.sin() * middle.cos()).pow(2 * a - 1).cumsum(0)])
-    grid = (mass / mass[-1]).to(u)
-    right = torch.searchsorted(grid, u.contiguous()).clamp(1, points - 1)
-    low, high = grid[right - 1], grid[right]
-    place = (right - 1 + (u - low) / (high - low).clamp(min=1e-30)) * (torch.pi / 2 / (points - 1))
-    return place.sin().square()
 
 
 class Hallucinator(MoCo):

@@ -14,7 +14,6 @@ from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.objectives.objective import Needs, Objective
 from counterpoint.objectives.rows import stack_views
 from counterpoint.randomness import Draw, key, splitmix64
-from counterpoint.views.mix import beta
 
 
 class Rows(NamedTuple):
@@ -131,7 +130,7 @@ class SupReMix(Objective):
     def _shares(self, ids: Tensor, chunk: slice, seed: int) -> Tensor:
         """(A, R): what is drawn for each (anchor, row)."""
         pairs = splitmix64(splitmix64(ids[chunk])[:, None] + ids)
-        return beta(Draw(key("supremix", seed), pairs.flatten()), *self.shape).view_as(pairs)
+        return Draw(key("supremix", seed), pairs.flatten()).beta(*self.shape).view_as(pairs)
 
     def _between(self, still: Tensor, gap: Tensor, reach: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """(A, pairs): logits of the mixtures of rows j and k around the anchor, and which of them there are.

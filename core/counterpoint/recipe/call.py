@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any
 
 from counterpoint.errors import ComponentError, RecipeError
@@ -57,6 +57,10 @@ class Call:
             return self.component.build(**params)
         except ComponentError as error:
             raise RecipeError([f"{self.at}: {error}"]) from error
+
+    def of_split(self, split: str = "train") -> Any:
+        """The dataset that this names, of a split; for training, as it is written."""
+        return (self if split == "train" else replace(self, params=self.params | {"split": split})).build()
 
     def lacking(self, given: Mapping[str, Any]) -> list[str]:
         """What `build(given)` would miss, nested components included: one message each."""
@@ -133,8 +137,8 @@ def _calls(value: Any) -> Iterator[Call]:
 
 def _built(value: Any, given: Mapping[str, Any]) -> Any:
     """The value with every Call in it built; containers without one are passed on as they are."""
-    if isinstance(value, Call):
-        return value.build(given)
+    if isinstance(value, Call):  # what wraps a dataset may want several splits of it
+        return value.of_split if value.kind == "dataset" else value.build(given)
     if not isinstance(value, dict | list | tuple) or next(_calls(value), None) is None:
         return value
     if isinstance(value, dict):

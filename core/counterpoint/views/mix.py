@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import log
-
 import torch
 from torch import Tensor
 
@@ -11,8 +9,6 @@ from counterpoint.batch import MIXED, NEGATIVE, View
 from counterpoint.errors import ComponentError
 from counterpoint.randomness import Draw
 from counterpoint.views.generator import ViewGenerator
-
-TRIES = 8  # candidates of a gamma variate; fewer than 5 in 100 are refused, so that all are once in 10^10 draws
 
 
 class Mix(ViewGenerator):
@@ -51,7 +47,7 @@ class Mix(ViewGenerator):
 
     def _mixed(self, view: View, draw: Draw) -> View:
         partner = _next_in_a_random_order(draw)
-        share = torch.where(draw.chance(self.p), beta(draw, self.alpha, self.alpha), 1.0)
+        share = torch.where(draw.chance(self.p), draw.beta(self.alpha, self.alpha), 1.0)
         share = share.masked_fill(partner == torch.arange(len(view), device=partner.device), 1.0)
         weight = share.to(view.data.dtype).view(-1, *[1] * (view.data.ndim - 1))
         mask = None if view.mask is None else view.mask | (view.mask[partner] & (share < 1)[:, None])
@@ -71,19 +67,3 @@ def _next_in_a_random_order(draw: Draw) -> Tensor:
     """int64 (n,): the row after each in an order that depends on the samples alone; with two rows never itself."""
     order = torch.argsort(draw.uniform(), stable=True)
     return torch.empty_like(order).scatter_(0, order, order.roll(-1))
-
-
-def beta(draw: Draw, a: float, b: float) -> Tensor:
-    """float32 (n,) of the beta distribution: G_a / (G_a + G_b) of two gamma variates, in logarithms."""
-    return torch.sigmoid(_log_gamma(draw, a) - _log_gamma(draw, b))
-
-
-def _log_gamma(draw: Draw, shape: float) -> Tensor:
-    """float32 (n,): log of gamma variates, by the first of some candidates (Marsaglia and Tsang, 2000, sections 2, 6)."""
-    d = shape + 2 / 3  # of shape + 1, then times u^(1 / shape), so that shapes under 1 are right
-    x, u, last = draw.normal(TRIES), draw.uniform(TRIES), 1 - draw.uniform()
-    v = (1 + x / (9 * d) ** 0.5) ** 3
-    log_v = torch.log(v.clamp(min=1e-30))
-    taken = (v > 0) & (torch.log(1 - u) < x.square() / 2 + d * (1 - v + log_v))
-    first = (~taken).long().cumprod(1).sum(1, keepdim=True).clamp(max=TRIES - 1)
-    return log(d) + log_v.gather(1, first)[:, 0] + torch.log(last) / shape

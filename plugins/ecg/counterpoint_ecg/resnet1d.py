@@ -1,6 +1,6 @@
 """A residual network over time that is exact for padded batches.
 
-Dimensions: n rows, C channels, L samples, H width of `h`. Wherever a mask is given, the `h` of a row is what it would be
+Dimensions: n rows, C channels, L samples, T steps of time, H width of `h`. Wherever a mask is given, the `h` of a row is what it would be
 if its series stood alone: padded samples are zero before every convolution, and have no part in statistics and pools.
 """
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import group_norm
 
+from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
 from counterpoint.markers import Channels, Given
 
@@ -24,15 +25,18 @@ CLIP = 6.0  # standard deviations; beyond them is an artefact
 class ResNet1d(nn.Module):
     """ResNet along time: a strided stem, then stages of two-convolution blocks, each but the first halving the rate.
 
-    `forward(data (n, C, L), mask bool (n, L) | None) -> h (n, H)`, any L. width: filters of the first stage, doubled in
+    `forward(data (n, C, L), mask bool (n, L) | None) -> h (n, H), tokens (n, T, token_width)`, any L: T is L / 2 ** stages,
+    rounded up, and a token is real where the sample that it is centred on is. width: filters of the first stage, doubled in
     each next; blocks: residual blocks of each stage; kernel: samples a convolution spans (odd); pool: h is the mean over
     time, or mean and maximum (or standard deviation) side by side; norm: "group" (8 groups) keeps the rows of a batch
     apart, which "batch" does not; the stem's kernel is twice as wide. H = width * 2 ** (stages - 1), twice that when
-    two pools stand side by side. mean, std: of each channel in the training data, when the data says them: the encoder
+    two pools stand side by side; token_width is not doubled. mean, std: of each channel in the training data, when the data says them: the encoder
     takes data in its own unit, standardises it, and clips it at 6 standard deviations.
     Raises ComponentError for an even kernel, and for a width or blocks under 1. Source: He et al., "Deep residual learning", CVPR 2016, section 3.3; the
     wide kernels of ECG networks from Hannun et al., Nature Medicine 25 (2019), methods.
     """
+
+    gives = frozenset({"tokens"})
 
     def __init__(
         self,
@@ -62,15 +66,16 @@ class ResNet1d(nn.Module):
                 stride = 2 if stage and position == 0 else 1
                 self.blocks.append(_Block(wide, width * 2**stage, kernel, stride, norm))
                 wide = width * 2**stage
-        self.width = wide * (1 if pool == "mean" else 2)
+        self.token_width, self.width = wide, wide * (1 if pool == "mean" else 2)
 
-    def forward(self, data: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, data: Tensor, mask: Tensor | None = None) -> Features:
         x = self.stem(_real(self._standardised(data), mask))  # (n, C, L) -> (n, width, L / 2)
         mask = _halve(mask, 2)
         x = self.norm(x, mask).relu()
         for block in self.blocks:
             x, mask = block(x, mask)  # (n, wider, L / 2, 4, 8, ...)
-        return self._pooled(x, mask)
+        real = x.new_ones(len(x), x.shape[-1], dtype=torch.bool) if mask is None else mask
+        return Features(self._pooled(x, mask), tokens=x.transpose(1, 2), mask=real)
 
     def _standardised(self, data: Tensor) -> Tensor:
         if self.mean is None or self.std is None:

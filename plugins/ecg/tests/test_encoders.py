@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
 from counterpoint_ecg.encoders import Rfft, inception_time, patch_tst, resnet, xception_time
 from counterpoint_ecg.resnet1d import ResNet1d
@@ -29,7 +30,13 @@ any_length = pytest.mark.parametrize("name", [name for name in MAKERS if not nam
 
 def build(name: str):
     torch.manual_seed(0)
-    return MAKERS[name]()
+    return h_alone(MAKERS[name]())
+
+
+def h_alone(encoder):
+    """The encoder with its tokens left out, which most properties say nothing of."""
+    encoder.register_forward_hook(lambda module, data, out: out.h if isinstance(out, Features) else out)
+    return encoder
 
 
 def series(n: int = 4, length: int = LENGTH) -> torch.Tensor:
@@ -91,7 +98,7 @@ def test_different_series_have_different_h(name):
 
 @every
 def test_weights_travel_through_a_state_dict(name):
-    first, second = build(name).eval(), MAKERS[name]().eval()
+    first, second = build(name).eval(), h_alone(MAKERS[name]()).eval()
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(series()), second(series()))
 
@@ -101,7 +108,7 @@ def test_weights_travel_through_a_state_dict(name):
 @pytest.mark.parametrize("short", [97, 100, 128])
 def test_padding_does_not_change_h(norm, pool, short):
     torch.manual_seed(0)
-    encoder = ResNet1d(channels=CHANNELS, width=16, blocks=(1, 1, 1), norm=norm, pool=pool).eval()
+    encoder = h_alone(ResNet1d(channels=CHANNELS, width=16, blocks=(1, 1, 1), norm=norm, pool=pool)).eval()
     data = series(2)
     mask = torch.arange(LENGTH) < torch.tensor([[LENGTH], [short]])
     padded = data.masked_fill(~mask[:, None], 1e6)  # whatever stands in the padding
@@ -110,13 +117,40 @@ def test_padding_does_not_change_h(norm, pool, short):
     torch.testing.assert_close(h[1], encoder(data[1:, :, :short])[0], atol=1e-4, rtol=1e-4)
 
 
+STEPS = {"inception_time": LENGTH, "resnet": LENGTH, "xception_time": 50, "patch_tst": 20, "patch_tst_level": 20}
+
+
+@trained
+def test_tokens_are_the_steps_that_h_is_the_mean_of(name):
+    torch.manual_seed(0)
+    encoder = MAKERS[name]().eval()
+    found = encoder(series())
+    steps = STEPS.get(name, -(-LENGTH // 2 ** len((1, 1) if name == "resnet1d" else (2, 1, 1))))
+    width = getattr(encoder, "token_width", encoder.width)
+    assert encoder.gives == {"tokens"} and found.tokens.shape == (4, steps, width)
+    assert found.mask is None or (found.mask.shape == (4, steps) and found.mask.all())
+    torch.testing.assert_close(found.tokens.mean(1), found.h[:, :width])
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("short", [97, 100, 128])
+def test_tokens_of_padded_rows_are_those_of_the_row_alone(norm, short):
+    torch.manual_seed(0)
+    encoder = ResNet1d(channels=CHANNELS, width=16, blocks=(1, 1, 1), norm=norm).eval()
+    data = series(2)
+    mask = torch.arange(LENGTH) < torch.tensor([[LENGTH], [short]])
+    both, alone = encoder(data.masked_fill(~mask[:, None], 1e6), mask), encoder(data[1:, :, :short])
+    assert both.mask.sum(1).tolist() == [LENGTH // 8, -(-short // 8)] and alone.mask.all()
+    torch.testing.assert_close(both.tokens[1][both.mask[1]], alone.tokens[0], atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_training_on_padded_rows_does_not_see_the_padding(norm):
     data, mask = series(2), torch.arange(LENGTH) < torch.tensor([[120], [90]])
     gradients = []
     for length, value in ((120, 0.0), (LENGTH, 1e6)):  # the same series with little padding and with much
         torch.manual_seed(0)
-        encoder = ResNet1d(channels=CHANNELS, width=8, blocks=(1, 1), norm=norm)
+        encoder = h_alone(ResNet1d(channels=CHANNELS, width=8, blocks=(1, 1), norm=norm))
         padded = data.masked_fill(~mask[:, None], value)[..., :length]
         encoder(padded, mask[:, :length]).square().sum().backward()
         gradients.append([parameter.grad for parameter in encoder.parameters()])
@@ -128,7 +162,7 @@ def test_training_on_padded_rows_does_not_see_the_padding(norm):
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_a_mask_without_padding_changes_nothing(norm):
     torch.manual_seed(0)
-    encoder = ResNet1d(channels=CHANNELS, width=16, blocks=(1, 1), norm=norm)
+    encoder = h_alone(ResNet1d(channels=CHANNELS, width=16, blocks=(1, 1), norm=norm))
     data = series()
     plain = encoder(data)
     torch.testing.assert_close(encoder(data, torch.ones(4, LENGTH, dtype=torch.bool)), plain, atol=1e-4, rtol=1e-4)
@@ -190,5 +224,5 @@ def test_resnet1d_standardises_by_the_statistics_of_the_data():
     torch.manual_seed(0)
     bare = ResNet1d(channels=2, width=8, blocks=(1, 1), pool="mean_std").eval()
     standard = (data - torch.tensor([[7.0], [-2.0]])) / torch.tensor([[3.0], [0.5]])
-    torch.testing.assert_close(own(data), bare(standard))
+    torch.testing.assert_close(own(data).h, bare(standard).h)
     assert {"mean", "std"} <= own.state_dict().keys() and not {"mean", "std"} & bare.state_dict().keys()

@@ -78,7 +78,7 @@ def test_a_table_of_a_users_own_recordings(tmp_path):
     scores = json.loads((folder / "runs/from_manifest-1/scores.json").read_text())
     assert {"trained encoder", "untrained encoder"} <= {score["representation"] for score in scores}
     encoder = counterpoint.load(folder / "runs/from_manifest-1")
-    h = encoder(torch.randn(2, LEADS, 640))
+    h = encoder(torch.randn(2, LEADS, 640)).h
     assert h.shape == (2, encoder.width) and not encoder.training
 
 

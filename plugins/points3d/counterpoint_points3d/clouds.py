@@ -24,6 +24,11 @@ def real(data: Tensor, mask: Tensor | None) -> Tensor:
     return data if mask is None else data.masked_fill(~mask[:, None], 0)
 
 
+def real_points(data: Tensor, mask: Tensor | None) -> Tensor:
+    """bool (n, P): which points are real, all where no mask says otherwise."""
+    return torch.ones(len(data), data.shape[-1], dtype=torch.bool, device=data.device) if mask is None else mask
+
+
 def counts(data: Tensor, mask: Tensor | None) -> Tensor:
     """int64 (n,): real points of every row."""
     if mask is None:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
+from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
 from counterpoint.markers import Channels
-from counterpoint_points3d.clouds import Scale, framed, pooled
+from counterpoint_points3d.clouds import Scale, framed, pooled, real_points
 from counterpoint_points3d.layers import Norm, Pointwise, norm_of
 from counterpoint_points3d.pointnet import check
 
@@ -21,7 +22,9 @@ HELD = 1 << 24  # distances held at a time
 
 
 class DGCNN(nn.Module):
-    """DGCNN: `forward(data (n, C, P), mask bool (n, P) | None) -> h (n, H)`, any P, in any order of the points.
+    """DGCNN: `forward(data (n, C, P), mask bool (n, P) | None) -> h (n, H), tokens (n, P, wide)`.
+
+    Any P, in any order of the points, of each of which there is a token.
 
     widths: channels after each edge convolution; their outputs side by side go through one shared layer of `wide`
     channels, and h is its maximum and mean over points: H = 2 * wide. k: neighbours of a point, itself included; a cloud
@@ -32,6 +35,8 @@ class DGCNN(nn.Module):
     1024). An edge convolution is max_j act(norm(U (x_j - x_i) + V x_i)). Here the norm stands after the maximum, which
     is the same function where its factors are positive; so no tensor (n, C, P, K) is ever held.
     """
+
+    gives = frozenset({"tokens"})
 
     def __init__(
         self,
@@ -52,9 +57,9 @@ class DGCNN(nn.Module):
         sizes = [channels + (3 if scale == "log" else 0), *widths]
         self.edges = nn.ModuleList(EdgeConv(a, b, norm) for a, b in pairwise(sizes))
         self.map, self.norm = Pointwise(sum(widths), wide), norm_of(norm, wide)
-        self.width = 2 * wide
+        self.token_width, self.width = wide, 2 * wide
 
-    def forward(self, data: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, data: Tensor, mask: Tensor | None = None) -> Features:
         x = framed(data, mask, self.scale)
         near = neighbours(x[:, :3], self.k, mask)  # (n, P, K)
         found = []
@@ -64,7 +69,7 @@ class DGCNN(nn.Module):
             x = edge(x, near, mask)  # (n, wider, P)
             found.append(x)
         x = leaky_relu(self.norm(self.map(torch.cat(found, 1)), mask), 0.2)
-        return torch.cat(pooled(x, mask), 1)
+        return Features(torch.cat(pooled(x, mask), 1), tokens=x.transpose(1, 2), mask=real_points(x, mask))
 
 
 class EdgeConv(nn.Module):

@@ -11,15 +11,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
 from counterpoint.markers import Channels
-from counterpoint_points3d.clouds import Scale, framed, pooled
+from counterpoint_points3d.clouds import Scale, framed, pooled, real_points
 from counterpoint_points3d.descriptor import WIDTH, global_geometry
 from counterpoint_points3d.layers import Norm, Pointwise, norm_of
 
 
 class PointNet(nn.Module):
-    """PointNet: `forward(data (n, C, P), mask bool (n, P) | None) -> h (n, H)`, any P, in any order of the points.
+    """PointNet: `forward(data (n, C, P), mask bool (n, P) | None) -> h (n, H), tokens (n, P, token_width)`.
+
+    Any P, in any order of the points, of each of which there is a token of the last width.
 
     widths: channels after each shared layer (linear, norm, ReLU). pool: h is the maximum over points, or maximum and
     mean side by side. scale: "unit" centres every cloud on its box and divides it by its radius; "log" also gives every
@@ -32,6 +35,8 @@ class PointNet(nn.Module):
     Source: Qi et al., "PointNet", CVPR 2017, section 4.2 and figure 2 (widths 64, 64, 64, 128, 1024), without its
     learned alignment networks: where up is known, the views turn the clouds.
     """
+
+    gives = frozenset({"tokens"})
 
     def __init__(
         self,
@@ -53,9 +58,10 @@ class PointNet(nn.Module):
         self.maps = nn.ModuleList(Pointwise(a, b) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(norm_of(norm, wide) for wide in widths)
         self.described = nn.LayerNorm(WIDTH) if descriptor else None
+        self.token_width = widths[-1]
         self.width = widths[-1] * (2 if pool == "max_mean" else 1) + (WIDTH if descriptor else 0)
 
-    def forward(self, data: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, data: Tensor, mask: Tensor | None = None) -> Features:
         x = framed(data, mask, self.scale)
         for layer, norm in zip(self.maps, self.norms):
             x = norm(layer(x), mask).relu()  # (n, C, P) -> (n, wider, P)
@@ -63,7 +69,7 @@ class PointNet(nn.Module):
         parts = [highest] if self.pool == "max" else [highest, mean]
         if self.described is not None:
             parts.append(self.described(global_geometry(data[:, :3], mask, self.up)))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        return Features(torch.cat(parts, 1), tokens=x.transpose(1, 2), mask=real_points(x, mask))
 
 
 def check(name: str, channels: int, widths: tuple[int, ...]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
 from counterpoint_points3d import dgcnn
 from counterpoint_points3d.clouds import framed
@@ -31,7 +32,13 @@ trained = pytest.mark.parametrize("name", [name for name in MAKERS if name != "s
 
 def build(name: str):
     torch.manual_seed(0)
-    return MAKERS[name]()
+    return h_alone(MAKERS[name]())
+
+
+def h_alone(encoder):
+    """The encoder with its tokens left out, which most properties say nothing of."""
+    encoder.register_forward_hook(lambda module, data, out: out.h if isinstance(out, Features) else out)
+    return encoder
 
 
 def clouds(n: int = 4, points: int = POINTS, channels: int = CHANNELS) -> torch.Tensor:
@@ -83,6 +90,20 @@ def test_padding_does_not_change_h(name, short):
 
 
 @trained
+@pytest.mark.parametrize("short", [5, 61, POINTS])
+def test_tokens_are_the_points_that_h_is_pooled_of(name, short):
+    torch.manual_seed(0)
+    encoder, data = MAKERS[name]().eval(), clouds(2)
+    mask = torch.arange(POINTS) < torch.tensor([[POINTS], [short]])
+    both, alone = encoder(data.masked_fill(~mask[:, None], 1e6), mask), encoder(data[1:, :, :short])
+    width = encoder.token_width
+    assert encoder.gives == {"tokens"} and both.tokens.shape == (2, POINTS, width) and torch.equal(both.mask, mask)
+    assert alone.mask.all() and alone.mask.shape == (1, short)
+    torch.testing.assert_close(both.tokens[1, :short], alone.tokens[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(both.tokens.masked_fill(~mask[..., None], -torch.inf).amax(1), both.h[:, :width])
+
+
+@trained
 def test_training_on_padded_clouds_does_not_see_the_padding(name):
     data, mask = clouds(2), torch.arange(POINTS) < torch.tensor([[70], [40]])
     gradients = []
@@ -121,7 +142,7 @@ def test_different_clouds_have_different_h(name):
 
 @every
 def test_weights_travel_through_a_state_dict(name):
-    first, second = build(name).eval(), MAKERS[name]().eval()
+    first, second = build(name).eval(), h_alone(MAKERS[name]()).eval()
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(clouds()), second(clouds()))
 

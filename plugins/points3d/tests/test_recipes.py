@@ -57,7 +57,7 @@ def test_a_table_of_a_users_own_shapes(shapes):
     scores = json.loads((shapes / "runs/from_manifest-1/scores.json").read_text())
     assert {"trained encoder", "untrained encoder"} <= {score["representation"] for score in scores}
     encoder = counterpoint.load(shapes / "runs/from_manifest-1")
-    h = encoder(torch.randn(2, 3, 100))
+    h = encoder(torch.randn(2, 3, 100)).h
     assert h.shape == (2, encoder.width) and not encoder.training
 
 

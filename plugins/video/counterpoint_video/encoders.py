@@ -1,7 +1,8 @@
 """Encoders of video: a small one of the project's own, torchvision's R3D-18, and VideoMAE from transformers.
 
-Dimensions: n rows, C channels, T frames, H and W pixels, F the encoder's width. Every encoder is
-`encoder(data (n, C, T, H, W)) -> h (n, F)`, floats, and says F in `width`. Libraries are imported when an encoder of theirs is built.
+Dimensions: n rows, C channels, T frames, H and W pixels, L places in space and time, F the encoder's width. An encoder is
+`encoder(data (n, C, T, H, W))`, floats, says F in `width`, and gives h (n, F) with tokens (n, L, `token_width`), frame after
+frame and line after line; the pixels give h alone. Libraries are imported when an encoder of theirs is built.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ class R2Plus1d(nn.Module):
     """Four stages, each a convolution in space that halves H and W, then one in time; h (n, 8 width), or twice that.
 
     width: channels of the first stage, doubled in each next. The last three stages halve T. pool: mean over places and times, or mean and
-    maximum side by side. Any T, H and W. Its BatchNorm learns batch statistics.
+    maximum side by side. Any T, H and W. Tokens have 8 width numbers: one for every 8 frames and 16 x 16 pixels. Its BatchNorm learns batch statistics.
     Source: Tran et al., "A closer look at spatiotemporal convolutions", CVPR 2018, section 3.5 ((2+1)D; there with more layers a stage).
     """
+
+    gives = frozenset({"tokens"})
 
     def __init__(self, *, channels: Channels, width: int = 16, pool: Literal["mean", "mean_max"] = "mean"):
         super().__init__()
@@ -34,13 +37,14 @@ class R2Plus1d(nn.Module):
             stages += _unit(wide[i], wide[i + 1], (1, 3 if i else 5, 3 if i else 5), (1, 2, 2))
             stages += _unit(wide[i + 1], wide[i + 1], (3, 1, 1), (2 if i else 1, 1, 1))
         self.stages, self.pool = nn.Sequential(*stages), pool
-        self.width = 8 * width * (2 if pool == "mean_max" else 1)
+        self.token_width, self.width = 8 * width, 8 * width * (2 if pool == "mean_max" else 1)
         self.to(memory_format=torch.channels_last_3d)  # twice as fast on a CPU in bfloat16
 
-    def forward(self, data: Tensor) -> Tensor:
+    def forward(self, data: Tensor) -> Features:
         map = self.stages(data.contiguous(memory_format=torch.channels_last_3d)).flatten(2)  # (n, F, places)
         mean = map.mean(2)
-        return torch.cat([mean, map.amax(2)], 1) if self.pool == "mean_max" else mean
+        h = torch.cat([mean, map.amax(2)], 1) if self.pool == "mean_max" else mean
+        return Features(h, tokens=map.transpose(1, 2))
 
 
 def _unit(channels: int, width: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> list[nn.Module]:
@@ -55,17 +59,35 @@ def _unit(channels: int, width: int, kernel: tuple[int, ...], stride: tuple[int,
 def r3d_18(*, channels: Channels) -> nn.Module:
     """R3D-18: an 18-layer residual network of 3D convolutions; h (n, 512), any T, H and W. Without pretrained weights.
 
+    A token stands for 8 frames and 16 x 16 pixels.
+
     Source: Tran et al., CVPR 2018, section 3.1; torchvision's `r3d_18`.
     """
     from torchvision.models.video import r3d_18 as build
 
     model = build(weights=None)
-    model.fc, model.width = nn.Identity(), 512
     if channels != 3:
         stem = model.stem[0]
         model.stem[0] = nn.Conv3d(channels, 64, stem.kernel_size, stem.stride, stem.padding, bias=False)
         nn.init.kaiming_normal_(model.stem[0].weight, mode="fan_out", nonlinearity="relu")
-    return model
+    return _Residual3d(model)
+
+
+class _Residual3d(nn.Module):
+    """torchvision's VideoResNet up to its pool, under the same names of weights."""
+
+    gives, width = frozenset({"tokens"}), 512
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.stem, self.layer1, self.layer2 = model.stem, model.layer1, model.layer2
+        self.layer3, self.layer4 = model.layer3, model.layer4
+
+    def forward(self, data: Tensor) -> Features:
+        x = self.layer2(self.layer1(self.stem(data)))
+        map = self.layer4(self.layer3(x))
+        h = nn.functional.adaptive_avg_pool3d(map, 1).flatten(1)
+        return Features(h, tokens=map.flatten(2).transpose(1, 2))
 
 
 def videomae(
@@ -80,7 +102,7 @@ def videomae(
     heads: int = 6,
     weights: str | None = None,
 ) -> nn.Module:
-    """VideoMAE's vision transformer over tubelets of patches; h (n, width), the mean of its tokens, which it gives, too.
+    """VideoMAE's vision transformer over tubelets of patches; h (n, width), the mean of its tokens.
 
     size, frames: of the clips it sees, after the views; patch, tubelet: pixels and frames of a token; width, depth, heads: ViT-S by default.
     weights: a local folder in the format of transformers, whose sizes then hold; None: from scratch.
@@ -114,6 +136,8 @@ def videomae(
 
 class _Tubelets(nn.Module):
     """transformers' VideoMAE, which takes (n, T, C, H, W)."""
+
+    gives = frozenset({"tokens"})
 
     def __init__(self, model: nn.Module):
         super().__init__()

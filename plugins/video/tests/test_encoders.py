@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from counterpoint.batch import Features
 from counterpoint.errors import ComponentError, DataError
 from counterpoint_video.encoders import Pixels, R2Plus1d, r3d_18, videomae
 
@@ -26,35 +25,36 @@ def test_shape_width_and_a_gradient_for_every_parameter(name, channels):
     torch.manual_seed(0)
     encoder = MAKE[name](channels)
     out = encoder(clips(channels=channels))
-    h = out.h if isinstance(out, Features) else out
+    h = out.h
     assert h.shape == (3, encoder.width)
     (h * torch.randn_like(h)).sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() and p.grad.any() for p in encoder.parameters())
-    if isinstance(out, Features):
-        assert out.tokens.shape == (3, 8, encoder.width)
+    width = getattr(encoder, "token_width", encoder.width)
+    assert encoder.gives == {"tokens"} and out.tokens.shape == (3, 8 if name == "videomae" else 1, width)
+    torch.testing.assert_close(out.tokens.mean(1), h[:, :width])
 
 
 @pytest.mark.parametrize("name", ["r2plus1d", "r3d_18"])
 def test_convolutions_take_any_length_and_size(name):
     encoder = MAKE[name](3).eval()
     for frames, side in ((1, 16), (7, 20), (9, 33)):
-        assert encoder(clips(2, 3, frames, side)).shape == (2, encoder.width)
-    assert encoder(clips(0)).shape == (0, encoder.width)
+        found, places = encoder(clips(2, 3, frames, side)), -(-frames // 8) * (-(-side // 16)) ** 2
+        assert found.h.shape == (2, encoder.width) and found.tokens.shape[:2] == (2, places)
+    assert encoder(clips(0)).h.shape == (0, encoder.width)
 
 
 @pytest.mark.parametrize("name", MAKE)
 def test_a_row_alone_is_as_in_the_batch(name):
     encoder = MAKE[name](3).eval()
-    h = lambda data: getattr(encoder(data), "h", None) if name == "videomae" else encoder(data)  # noqa: E731
     with torch.no_grad():
-        torch.testing.assert_close(h(clips())[1:2], h(clips()[1:2]), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(encoder(clips()).h[1:2], encoder(clips()[1:2]).h, rtol=1e-4, atol=1e-4)
 
 
 def test_motion_in_time_matters():
     """An encoder of single frames would not notice their order."""
     encoder = R2Plus1d(channels=3, width=8).eval()
     data = clips(2, 3, 8, 16)
-    assert not torch.allclose(encoder(data), encoder(data.flip(2)), atol=1e-4)
+    assert not torch.allclose(encoder(data).h, encoder(data.flip(2)).h, atol=1e-4)
 
 
 def test_videomae_from_a_local_folder(tmp_path):

@@ -50,7 +50,7 @@ def test_a_table_of_a_users_own_videos(videos):
     scores = json.loads((videos / "runs/from_manifest-1/scores.json").read_text())
     assert scores
     encoder = counterpoint.load(videos / "runs/from_manifest-1", modality="video")
-    assert encoder(torch.randn(2, 3, 4, 16, 16)).shape == (2, 64)
+    assert encoder(torch.randn(2, 3, 4, 16, 16)).h.shape == (2, 64)
 
 
 def test_what_is_wrong_with_a_table_is_said_before_training(videos):
