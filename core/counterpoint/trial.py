@@ -80,7 +80,7 @@ def _try_modality(assembly: Assembly, modality: str, batch: Batch) -> list[int]:
             with _naming(recipe, f"encoders.{modality}", f"a view of {modality!r}", view):
                 tower(view, 0)
             if assembly.teacher is not None and modality in assembly.teacher:
-                with _naming(recipe, "teacher.run", f"a view of {modality!r}", view):
+                with _naming(recipe, "teacher", f"a view of {modality!r}", view):
                     assembly.teacher[modality](view, 0)
         if recipe.evaluate:
             with _naming(
