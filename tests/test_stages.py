@@ -1,9 +1,9 @@
 """Stages: where each begins, what it looks at of those before it, and what is left in the end."""
 
 import json
-import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,7 +102,9 @@ def test_afresh_is_another_start_that_seed_and_name_tell(tmp_path):
     recipe = read(tmp_path, BASE, THREE)
     made = lambda r, stage: build_tower(dict(r.stage_recipes())[stage], "signal", {"channels": 2}).state_dict()  # noqa: E731
     first, second, again = made(recipe, "first"), made(recipe, "second"), made(recipe, "second")
-    renamed = made(read(tmp_path, BASE, THREE.replace("name: second", "name: other").replace("second]", "other]")), "other")
+    renamed = made(
+        read(tmp_path, BASE, THREE.replace("name: second", "name: other").replace("second]", "other]")), "other"
+    )
     learnt = [name for name, tensor in first.items() if tensor.ndim > 1]
     assert all(torch.equal(second[name], again[name]) for name in second)
     assert not any(torch.equal(second[name], other[name]) for name in learnt for other in (first, renamed))
@@ -241,3 +243,70 @@ def test_it_is_what_the_run_is_scored_by(straight):
     names = {(r["evaluator"], r["representation"]) for r in json.loads((run.folder / "scores.json").read_text())}
     assert {who for _, who in names} == {"trained encoder", "untrained encoder", "raw input"}
     run.note(state="trained")
+
+
+# --- modalities aligned one after another ----------------------------------------------------------------------------
+
+ALIGNED = """
+data:
+  use: manifest
+  path: TABLE
+  inputs: {image: image, text: text, sound: sound}
+  readers: {image: {use: text, tokenizer: bytes}, text: {use: text, tokenizer: bytes}, sound: {use: text, tokenizer: bytes}}
+loader:    {batch: 24, workers: 0}
+encoders:  {image: {use: toy.bag, width: 24}, text: {use: toy.bag, width: 24}, sound: {use: toy.bag, width: 24}}
+heads:     {image: HEAD, text: HEAD, sound: HEAD}
+objective: oneencoder
+optimizer: {use: adamw, lr: 0.02}
+trainer:   {max_epochs: 60, accelerator: cpu}
+evaluate:  [{use: retrieval, query: sound, key: image, ks: [1]}]
+loggers:   []
+stages:
+  - name: image-text
+    objective: {use: oneencoder, modalities: [image, text]}
+    tune:
+      image: {train: none}
+      text:  {train: none}
+      sound: {train: none, head: [stack.*]}
+  - name: sound
+    objective: {use: oneencoder, modalities: [text, sound], anchor: text}
+    tune:
+      image: {train: none, head: none}
+      text:  {train: none, head: none}
+      sound: {train: none, head: [align.*, modality]}
+""".replace("HEAD", "{use: oneencoder, dim: 16, depth: 1, heads: 2, dropout: 0.0}")
+
+
+def table(path, kinds=12, times=1):
+    """Three words a kind, one a modality: in training an image or a sound comes with a text, never with each other."""
+    word = lambda start, kind: 3 * chr(start + kind)  # noqa: E731
+    image, text, sound = ([word(start, kind) for kind in range(kinds)] for start in (65, 97, 0xC0))
+    train = [(i, t, "") for i, t in zip(image, text)] + [("", t, s) for t, s in zip(text, sound)]
+    rows = [(*row, "train") for row in train * times] + [(*row, "test") for row in zip(image, text, sound)]
+    path.write_text("\n".join(["image,text,sound,split", *map(",".join, rows)]))
+
+
+def test_modalities_that_were_never_seen_together_meet_through_the_one_that_both_were_aligned_with(tmp_path):
+    table(tmp_path / "table.csv")
+    recipe = read(tmp_path, ALIGNED.replace("TABLE", str(tmp_path / "table.csv")))
+    run = fit(recipe, root=tmp_path / "runs")
+    before, after = read_tensors(run.stage("image-text")), read_tensors(run.weights)
+    moved = {name for name in after if not torch.equal(before[name], after[name])}
+    assert moved == {"sound.head.align.weight", "sound.head.align.bias", "sound.head.modality"}
+    finish(run, recipe)
+    found = {r["representation"]: r["value"] for r in run.scores() if r["metric"] == "sound->image/R@1"}
+    assert found["trained encoder"] > 0.6 > 0.3 > found["untrained encoder"]
+
+
+# --- what the guide shows --------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[1] / "docs/stages.md").read_text(encoding="utf-8")
+ANY = "data: toy.pairs\nencoders: {" + ", ".join(f"{m}: toy.bag" for m in ("image", "text", "sound", "audio")) + "}\n"
+
+
+@pytest.mark.parametrize("shown", re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.S))
+def test_the_recipes_of_the_page_are_recipes(shown, tmp_path):
+    recipe = read(tmp_path, ANY, "" if re.search("^objective:", shown, re.M) else "objective: nt_xent\n", shown)
+    assert len(recipe.stage_recipes()) >= 2
+    (tmp_path / "again.yaml").write_text(recipe.as_yaml())
+    assert load(tmp_path / "again.yaml") == recipe

@@ -18,7 +18,7 @@ from counterpoint.tower import Tower
 
 
 class SideBySide(nn.Module):
-    """h (n, sum_s H_s): the h of every part, L2-normalised, one after another (MCL, Zhang et al., 2024, section 4.3)."""
+    """h (n, sum_s H_s): the h of every part, L2-normalised, one after another, as in MCL (Zhang et al., 2024)."""
 
     def __init__(self, parts: Mapping[str, Tower]):
         super().__init__()

@@ -158,7 +158,7 @@ def check(path: str, needs: Needs, offers: Offers) -> list[str]:
         problems.append(f"{path}: needs heads that also give {', '.join(sorted(missing))}; they give: {has}")
     if needs.teacher and not offers.teacher:
         problems.append(
-            f"{path}: needs a teacher, a trained run that sees the same views; add teacher: {{run: runs/...}}"
+            f"{path}: needs a teacher, a trained run (or an earlier stage) that sees the same views; add teacher: {{run: runs/...}}"
         )
     if offers.batch is not None and offers.batch < needs.batch:
         problems.append(

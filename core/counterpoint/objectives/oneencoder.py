@@ -23,7 +23,7 @@ class OneEncoder(CLIP):
     those of `anchor`, the aligned one, with each other: two that were never seen together meet through it. Positive in
     the denominator, candidates of the other modality only, nothing detached. s = 1 / temperature is learned from
     exp(2.5). The authors' code clamps a copy of its logarithm to [2.5, 3], so that it gets no gradient and stays at
-    exp(2.5): `learnable: false`.
+    exp(2.5): `learnable: false`. docs/stages.md has the stages.
     """
 
     def __init__(
