@@ -51,7 +51,8 @@ class KMeans(Refresh):
         combined = clusters ** max(1, len(by))
         if len(set(by)) < len(by) or (len(by) > 1 and top > 1) or combined > 2**62:
             raise ComponentError(
-                f"refresh kmeans: by names each once, with top: 1 where there are several; got by: {by}, top: {top}"
+                "refresh kmeans: `by` names each once, with top: 1 and at most 2^62 combined clusters where there are several; "
+                f"got by: {by}, top: {top}, clusters: {clusters}"
             )
         self.clusters, self.identities = clusters, combined
         self.iterations, self.shape = iterations, (top,) if top > 1 else ()

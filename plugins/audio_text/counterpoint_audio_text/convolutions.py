@@ -30,12 +30,12 @@ def audio_cnn(
 ) -> nn.Module:
     """Convolutions over the frames of a log-mel spectrogram: (n, M, T) -> h (n, H), tokens (n, T / strides, H).
 
-    Also layers 3 x (n, width): the means over real time after a quarter, half and three quarters of the blocks.
     mels: bands of the spectrogram; width: H; strides: of the convolutions it begins with, each of which shortens time; depth:
     residual blocks after them; kernel: frames that a convolution spans (odd); heads: of the attention that pools over
     time, which must divide width: h is a bag of what is heard. segments: instead of it, h is this many stretches of the
     sound one after another, each its mean in width / 2 numbers: H = segments * width / 2. Speech and its transcript run side by
     side, so that stretches are alike; with heads `identity`, what one stretch teaches is known in all.
+    It also gives layers, 3 x (n, width): the means over real time after a quarter, half and three quarters of the blocks.
     Raises ComponentError for sizes that do not fit. Source: pre-norm residual blocks with GELU as in Liu et al.,
     "ConvNeXt", CVPR 2022, with full convolutions; attentive pooling from Okabe et al., Interspeech 2018.
     """
