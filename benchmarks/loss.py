@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -228,16 +229,16 @@ def versions() -> dict[str, str]:
     for rows in ROWS.values():
         for _, _, distribution in rows.values():
             if distribution is not None:
-                try:
+                with suppress(PackageNotFoundError):
                     found[distribution] = version(distribution)
-                except PackageNotFoundError:
-                    pass
     return found
 
 
 def main(sizes: list[int]) -> None:
     where = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{platform.machine()}, one thread"
-    print(f"width {WIDTH}, on {where}\n{'':8}{'pairs':>7}  {'':26}{'ms':>10}{'x floor':>9}{'peak MiB':>10}{'error':>10}")
+    print(
+        f"width {WIDTH}, on {where}\n{'':8}{'pairs':>7}  {'':26}{'ms':>10}{'x floor':>9}{'peak MiB':>10}{'error':>10}"
+    )
     rows = []
     for problem, losses in ROWS.items():
         for n in sizes:

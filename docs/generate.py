@@ -1,4 +1,4 @@
-"""Writes docs/reference.md from what is registered: every component of the core and of the packs named here."""
+"""Writes what is generated of the documentation: reference.md, objectives.md, and the README's table of objectives."""
 
 from __future__ import annotations
 
@@ -59,18 +59,38 @@ def _hint(hint) -> str:
 
 def objectives() -> str:
     """Every objective of the core with its source, and the packs in which the tests train it."""
-    sys.path.insert(0, str(HERE.parent / "tests"))
-    from test_matrix import ASKS, PACKS, Ask
+    from test_matrix import PACKS
+
+    head = f"| objective | | {' | '.join(PACKS)} |\n|---|---|{'---|' * len(PACKS)}"
+    rows = []
+    for name, without in _matrix().items():
+        cells = " | ".join("-" if pack in without else "yes" for pack in PACKS)
+        rows.append(f"| `{name}` | {_first_sentence(installed().find('objective', name).doc)} | {cells} |")
+    return "\n".join([OBJECTIVES.format(count=len(rows)), head, *rows, ""])
+
+
+def _matrix() -> dict[str, frozenset[str]]:
+    """Objective of the core -> the packs in which it is not tried."""
+    from test_matrix import ASKS, Ask
 
     registry = installed()
     names = [n for n in registry.names("objective") if registry.find("objective", n).provider.distribution == OURS[0]]
-    head = f"| objective | | {' | '.join(PACKS)} |\n|---|---|{'---|' * len(PACKS)}"
-    rows = []
-    for name in sorted(names):
-        without = ASKS.get(name, Ask()).without
-        cells = " | ".join("-" if pack in without else "yes" for pack in PACKS)
-        rows.append(f"| `{name}` | {_first_sentence(registry.find('objective', name).doc)} | {cells} |")
-    return "\n".join([OBJECTIVES.format(count=len(names)), head, *rows, ""])
+    return {name: ASKS.get(name, Ask()).without for name in sorted(names)}
+
+
+def readme() -> str:
+    """The README, with how many objectives the tests train in each pack between its two markers."""
+    from test_matrix import PACKS
+
+    matrix = _matrix()
+    rows = ["| pack | objectives trained | not trained, and why in [the table](docs/objectives.md) |", "|---|---|---|"]
+    for pack in PACKS:
+        left_out = [f"`{name}`" for name, without in matrix.items() if pack in without]
+        rows.append(f"| {pack} | {len(matrix) - len(left_out)} of {len(matrix)} | {', '.join(left_out) or '-'} |")
+    text = (HERE.parent / "README.md").read_text(encoding="utf-8")
+    before, begin, rest = text.partition("<!-- objectives -->\n")
+    _, end, after = rest.partition("<!-- end of objectives -->")
+    return before + begin + "\n".join(rows) + "\n" + end + after
 
 
 OBJECTIVES = """# Objectives
@@ -87,7 +107,8 @@ def _first_sentence(doc: str) -> str:
     return text.removesuffix(".").removesuffix(":").replace("|", "\\|")
 
 
-PAGES = {"reference.md": page, "objectives.md": objectives}
+sys.path.insert(0, str(HERE.parent / "tests"))
+PAGES = {"reference.md": page, "objectives.md": objectives, "../README.md": readme}
 
 if __name__ == "__main__":
     stale = [name for name, made in PAGES.items() if not (HERE / name).is_file() or (HERE / name).read_text(encoding="utf-8") != made()]  # fmt: skip

@@ -112,7 +112,7 @@ ASKS: dict[str, Ask] = {
     "supremix": Ask(told={"label": "age"}),
     "sepclr": Ask(told={"label": "kind"}, change=heads("common", "salient")),
     "amcl": Ask(told={"heads": ["a", "b"]}, change=heads("a", "b")),
-    "unfused": Ask(told={"exits": ["b"], "group": "who"}, change=heads("a", "b")),
+    "unfused": Ask(told={"exits": ["b"], "group": "who"}, change=heads("a", "b")),  # without layers, as most encoders
     "mlcd": Ask(told={"classes": 8, "groups": ["who"]}),
     "interclr": Ask(told={"clusters": 2, "least": 1, "every": 1, "pool": 6, "negatives": 4, **SHORT_QUEUE}),
     "beclr": Ask(told={"memory": 8, "clusters": 2, "neighbours": 1, "start": 0}),

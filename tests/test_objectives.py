@@ -69,7 +69,7 @@ def test_value_and_gradient_are_those_of_the_formula(name, where, tiled, monkeyp
 def test_nothing_learns_through_the_momentum_encoders_or_the_teacher(name):
     for where in CASES[name].scenes:
         o, m = scene(where), build(name)
-        fixed = [t for e in o.momentum + o.teacher for t in (e.z, e.h, e.tokens, e.map, *e.heads.values())]
+        fixed = [t for e in o.momentum + o.teacher for t in (e.z, e.h, e.tokens, e.map, *e.heads.values(), *e.layers)]
         assert all(not gradient.any() for gradient in gradients(called(m, o), fixed))
 
 
@@ -78,6 +78,7 @@ def turned(e, place):
     turn = lambda t: None if t is None else t.flip(0)  # noqa: E731
     fields = {name: turn(getattr(e, name)) for name in TENSORS}
     fields |= {kind: {name: turn(t) for name, t in getattr(e, kind).items()} for kind in ("heads", "meta")}
+    fields["layers"] = tuple(turn(layer) for layer in e.layers)
     return replace(e, **fields, row=place[e.row].flip(0))
 
 
@@ -216,7 +217,7 @@ def test_needs_are_met_by_the_scenes_and_refuse_a_batch_without_negatives(name):
         for title, _ in SCENES[where]:
             modality, _, role = title.partition(" ")
             views.setdefault(modality, []).append(role or "global")
-        labels, features = {"class": 2, "age": None}, ("tokens", "map", "input")
+        labels, features = {"class": 2, "age": None}, ("tokens", "map", "input", "layers")
         heads, records = (*HEADS, "map", "scores"), dict.fromkeys(views, ("place",))
         offers = Offers(views, "toy", {"patient": 3}, labels, features, 5, heads, teacher=True, records=records)
         assert check("objective", needs, offers) == []
@@ -231,7 +232,8 @@ def on_two_ranks(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    path_of = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path_of, "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
     command = [*launcher, str(HERE / "objectives" / "ranks.py"), str(path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)

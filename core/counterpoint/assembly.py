@@ -16,6 +16,7 @@ from counterpoint.randomness import key, seed_all
 from counterpoint.recipe import Recipe
 from counterpoint.refresh.refresh import Refresh
 from counterpoint.sharing import share
+from counterpoint.side_by_side import Concatenated
 from counterpoint.tower import Tower, takes_mask, tune
 from counterpoint.views.pipeline import Pipeline
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Assembly:
-    """What a recipe builds: data set, towers, pipelines and objectives, what the momentum encoders follow, and the teacher."""
+    """What a recipe builds: data set, towers, pipelines and objectives, what the momentum encoders follow, and frozen towers."""
 
     recipe: Recipe
     dataset: Any
@@ -36,6 +37,8 @@ class Assembly:
     momentum: Momentum | None
     teacher: Teacher | None = None
     refresh: dict[str, Refresh] = field(default_factory=dict)
+    earlier: dict[str, Teacher] = field(default_factory=dict)  # stages that the teacher or a refresh is, by name
+    seen_by: dict[str, Teacher] = field(default_factory=dict)  # those that refreshes name
 
 
 class _Problems:
@@ -80,8 +83,8 @@ def given_by(spec: Spec) -> dict[str, dict[str, Any]]:
 
 
 def build_encoder(recipe: Recipe, modality: str, given: Mapping[str, Any]) -> nn.Module:
-    """The encoder of a modality with its initial weights, a pure function of the recipe's seed."""
-    seed_all(key(recipe.seed, "init", "encoder", modality))
+    """The encoder of a modality with its initial weights, a pure function of the recipe's seed (and of an afresh stage)."""
+    seed_all(key(recipe.seed, "init", "encoder", modality, *_afresh(recipe)))
     encoder = recipe.encoders[modality].build(given)
     if not isinstance(getattr(encoder, "width", None), int):
         call = recipe.encoders[modality]
@@ -94,21 +97,39 @@ def build_encoder(recipe: Recipe, modality: str, given: Mapping[str, Any]) -> nn
 def build_tower(recipe: Recipe, modality: str, given: Mapping[str, Any]) -> Tower:
     """Encoder and head of a modality, tuned as the recipe says."""
     encoder = build_encoder(recipe, modality, given)
-    seed_all(key(recipe.seed, "init", "head", modality))
+    seed_all(key(recipe.seed, "init", "head", modality, *_afresh(recipe)))
     own = {name: getattr(encoder, name, encoder.width) for name in ("width", "token_width", "map_width")}
     head = recipe.heads[modality].build({**given, **own})
     tower = Tower(modality, encoder, head)
     if choice := recipe.tune.get(modality):
-        seed_all(key(recipe.seed, "init", "lora", modality))
-        tune(tower, choice.train, choice.lora)
+        seed_all(key(recipe.seed, "init", "lora", modality, *_afresh(recipe)))
+        tune(tower, choice.train, choice.lora, choice.head)
     return tower
 
 
-def widths_of(tower: Tower) -> dict[str, int]:
-    """The numbers in h, and in each token as an objective gets it: those of the head where it makes tokens."""
+def _afresh(recipe: Recipe) -> tuple[str, ...]:
+    """The name of a stage that starts afresh: its weights are others than the first stage's."""
+    return (recipe.stage,) if recipe.start == "afresh" and recipe.stage else ()
+
+
+def build_towers(recipe: Recipe, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Tower]:
+    """The towers that a run ends with, untrained: the last stage's, or those of all stages side by side."""
+    stages = recipe.stage_recipes()
+    made = {
+        name: share({m: build_tower(stage, m, given.get(m, {})) for m in recipe.encoders})
+        for name, stage in (stages if recipe.concatenate else stages[-1:])
+    }
+    if not recipe.concatenate:
+        return made.popitem()[1]
+    return {m: Concatenated(m, {name: towers[m] for name, towers in made.items()}) for m in recipe.encoders}
+
+
+def widths_of(tower: Tower) -> dict[str, Any]:
+    """The numbers in h, in each layer, and in each token as an objective gets it: those of the head where it makes tokens."""
     own = getattr(tower.encoder, "token_width", tower.encoder.width)
     return {
         "width": tower.encoder.width,
+        "layer_widths": tuple(getattr(tower.encoder, "layer_widths", ())),
         "token_width": tower.dim if "tokens" in getattr(tower.head, "gives", ()) else own,
     }
 
@@ -152,9 +173,15 @@ def assemble(recipe: Recipe) -> Assembly:
     for name, need in needs.items():
         problems.found += check(recipe.where(recipe.objectives[name].path), need, offers)
     momentum = _momentum(recipe, needs, problems)
-    teacher = problems.attempt(lambda: _teacher(recipe, needs, dataset, given))
+    from counterpoint.frozen import TEACHER, frozen  # it builds towers, as this module does
+
+    taught, assets = any(need.teacher for need in needs.values()), getattr(dataset, "assets", dict)()
+    others = problems.attempt(lambda: frozen(recipe, taught, refresh, given, assets))
     problems.stop()
-    return Assembly(recipe, dataset, given, towers, pipelines, objectives, momentum, teacher, refresh)
+    return Assembly(
+        recipe, dataset, given, towers, pipelines, objectives, momentum, others.seen.get(TEACHER) if taught else None,
+        refresh, others.earlier, {who: others.seen[who] for rule in refresh.values() for who in rule.by},
+    )  # fmt: skip
 
 
 def _check_device(recipe: Recipe, problems: _Problems) -> None:
@@ -310,15 +337,6 @@ def _offers(
         teacher=recipe.teacher is not None,
         records={modality: pipeline.records for modality, pipeline in pipelines.items()},
     )
-
-
-def _teacher(recipe: Recipe, needs: Mapping[str, Needs], dataset, given: Mapping[str, Mapping]) -> Teacher | None:
-    """The frozen towers that the recipe names, when an objective asks what they see."""
-    if recipe.teacher is None or not any(need.teacher for need in needs.values()):
-        return None
-    from counterpoint.teacher import build_teacher  # it reads towers, which this module builds
-
-    return build_teacher(recipe, given, getattr(dataset, "assets", dict)())
 
 
 def _momentum(recipe: Recipe, needs: Mapping[str, Needs], problems: _Problems) -> Momentum | None:

@@ -120,13 +120,15 @@ class Batch(_Movable):
 class Features(NamedTuple):
     """What an encoder may return instead of `h` alone.
 
-    h (n, H), tokens (n, L, C) with mask bool (n, L), map (n, C, ...)
+    h (n, H), tokens (n, L, C) with mask bool (n, L), map (n, C, ...); layers: pooled features (n, W_k) of layers before
+    the last, from the input on
     """
 
     h: Tensor
     tokens: Tensor | None = None
     mask: Tensor | None = None
     map: Tensor | None = None
+    layers: tuple[Tensor, ...] = ()
 
 
 @dataclass
@@ -137,7 +139,7 @@ class Encoded(_Movable):
     h      (n, H): the representation kept for downstream use
     row    int64 (n,): the sample of the batch each row belongs to
     view   id of the View: the same number for student, momentum and teacher outputs of one View
-    tokens, mask, map: as in Features; heads: other outputs of the head, by name; meta: of the View
+    tokens, mask, map, layers: as in Features; heads: other outputs of the head, by name; meta: of the View
     input, input_mask: data and mask of the View itself, of students and where an objective needs `input`; else None.
     What is a row of numbers has a mask then, also where nothing is padded
     """
@@ -155,6 +157,7 @@ class Encoded(_Movable):
     meta: dict[str, Any] = field(default_factory=dict)
     input: Tensor | None = None
     input_mask: Tensor | None = None
+    layers: tuple[Tensor, ...] = ()
 
     def detach(self) -> Encoded:
         """The same values without a gradient."""

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from counterpoint.errors import CounterpointError, RunError, suggest
 from counterpoint.named import Named
 from counterpoint.run import Run
-from counterpoint.sharing import share
 from counterpoint.similarity import Similarity, similarity_of
 
 
@@ -70,11 +69,15 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 
 def load_weights(towers: Mapping[str, nn.Module], path: Path) -> None:
     """Fill towers from such a file; RunError when it is missing, damaged, or of other towers."""
-    tensors = read_tensors(path)
+    load_tensors(towers, read_tensors(path), str(path))
+
+
+def load_tensors(towers: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], source: str) -> None:
+    """Fill towers from tensors by name; RunError, which names the source, when they are of other towers."""
     try:
         Named(towers).load_state_dict(tensors)
     except RuntimeError as error:
-        raise RunError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+        raise RunError(f"{source}: {' '.join(str(error).split())[:300]}") from None
 
 
 def load(run: str | Path, modality: str | None = None) -> nn.Module:
@@ -122,11 +125,9 @@ def tokenizer(run: str | Path, modality: str):
 
 def load_towers(run: Run) -> dict[str, nn.Module]:
     """The trained towers of a run, built from its recipe and what the data said then; no data is read."""
-    from counterpoint.assembly import build_tower
+    from counterpoint.assembly import build_towers
     from counterpoint.recipe import load as load_recipe
 
-    recipe = load_recipe(run.recipe).stage_recipes()[-1][1]
-    given = run.facts().get("given", {})
-    towers = share({modality: build_tower(recipe, modality, given.get(modality, {})) for modality in recipe.encoders})
+    towers = build_towers(load_recipe(run.recipe), run.facts().get("given", {}))
     load_weights(towers, run.weights)
     return towers

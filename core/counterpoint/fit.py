@@ -12,11 +12,12 @@ import torch
 
 from counterpoint.assembly import Assembly, assemble
 from counterpoint.errors import RunError, Stopped, TrainingError
-from counterpoint.export import read_tensors, save_similarity, save_towers
+from counterpoint.export import save_similarity, save_towers
 from counterpoint.extent import is_first_rank, length_of, workers_of, world_of
 from counterpoint.named import Named
 from counterpoint.recipe import Recipe, load
 from counterpoint.run import ROOT, MetricsFile, Run, now, versions
+from counterpoint.start import Finished, begin, check_start, fill_earlier, record_starts, side_by_side
 from counterpoint.teacher import check_unchanged, record, resolved
 from counterpoint.trial import try_out
 
@@ -33,16 +34,16 @@ def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None) -> Run:
     Raises RecipeError, DataError, RunError or TrainingError for what the user can mend, and Stopped on a signal. A run
     that fails before its first checkpoint leaves no folder behind.
     """
-    recipe = resolved(recipe, root)
+    recipe = resolved(recipe, root, begun=run is not None)
     stages = recipe.stage_recipes()
     for _, later in stages[1:]:  # a mistake in a later stage is not found after hours of the first
-        try_out(assemble(later))
+        _try(assemble(later), begun=run is not None)
     first = assemble(stages[0][1])
     if recipe.loader.batch > len(first.dataset):
         say(
             f"note: loader.batch is {recipe.loader.batch}, and there are {len(first.dataset)} samples: that is the batch"
         )
-    shapes = try_out(first)
+    shapes = _try(first, begun=run is not None)
     resumed = run is not None
     run = (run or _create(recipe, root)).lock() if is_first_rank() else run or Run(root / "other-rank")
     if resumed:
@@ -61,24 +62,28 @@ def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None) -> Run:
     return run
 
 
+def _try(assembly: Assembly, begun: bool) -> dict[str, list[int]]:
+    if not begun:
+        check_start(assembly)
+    return try_out(assembly)
+
+
 def _train_stages(recipe: Recipe, run: Run, first: Assembly, resumed: bool) -> None:
     stages = recipe.stage_recipes()
     facts = run.facts() if resumed else {}
-    done, batches, weights = facts.get("stages_done", []), facts.get("batches", 0), None
+    done, batches, finished = facts.get("stages_done", []), facts.get("batches", 0), Finished(run)
     if len(done) == len(stages) and not run.weights.is_file():  # they are in the last checkpoint still
         done = done[:-1]
     for number, (stage, stage_recipe) in enumerate(stages):
         if stage in done:
             continue
         assembly = first if number == 0 else assemble(stage_recipe)
-        if number:
-            _start_from(
-                assembly, weights or read_tensors(run.folder / "stages" / f"{stages[number - 1][0]}.safetensors")
-            )
-        batches += _train(assembly, run, stage if len(stages) > 1 else None, batches)
-        done, weights = [*done, stage], Named(assembly.towers).state_dict()
+        fill_earlier(assembly, finished)
+        batches += _train(assembly, finished, stage if len(stages) > 1 else None, batches)
+        done = [*done, stage]
+        finished.keep(stage, assembly.towers)
         if is_first_rank():
-            _finish_stage(run, assembly, done, batches, last=number == len(stages) - 1)
+            _finish_stage(recipe, finished, assembly, done, batches)
 
 
 def _note_failure(run: Run, error: BaseException, fresh: bool) -> None:
@@ -105,7 +110,8 @@ def _describe(run: Run, recipe: Recipe, assembly: Assembly, shapes: dict) -> Non
     run.note(
         name=run.name, created=now(), state="training", seed=recipe.seed, recipe=str(recipe.source),
         versions=versions(providers), given=assembly.given, shapes=shapes, torch_threads=torch.get_num_threads(),
-        teacher=record(recipe), features=[m for m, tower in assembly.towers.items() if getattr(tower.encoder, "gives", ())],
+        teacher=record(recipe), start=record_starts(recipe),
+        features=[m for m, tower in assembly.towers.items() if getattr(tower.encoder, "gives", ())],
     )  # fmt: skip
 
 
@@ -125,36 +131,33 @@ def _check_data(run: Run, assembly: Assembly) -> None:
         )
 
 
-def _start_from(assembly: Assembly, before: dict) -> None:
-    """The towers of the stage before, where names and shapes agree."""
-    towers = Named(assembly.towers)
-    own = towers.state_dict()
-    towers.load_state_dict(own | {k: v for k, v in before.items() if k in own and own[k].shape == v.shape})
-
-
-def _finish_stage(run: Run, assembly: Assembly, done: list[str], batches: int, last: bool) -> None:
+def _finish_stage(recipe: Recipe, finished: Finished, assembly: Assembly, done: list[str], batches: int) -> None:
+    run, last = finished.run, len(done) == len(recipe.stage_recipes())
     if last:
         save_similarity(assembly.objectives, run)
-        save_towers(assembly.towers, run.weights)
+        save_towers(side_by_side(recipe, assembly, finished) if recipe.concatenate else assembly.towers, run.weights)
     else:
-        (run.folder / "stages").mkdir(exist_ok=True)
-        save_towers(assembly.towers, run.folder / "stages" / f"{done[-1]}.safetensors")
+        run.stage(done[-1]).parent.mkdir(exist_ok=True)
+        save_towers(assembly.towers, run.stage(done[-1]))
     run.note(stages_done=done, batches=batches, **({"state": "trained"} if last else {}))
 
 
 # One stage
 
 
-def _train(assembly: Assembly, run: Run, stage: str | None, before: int) -> int:
+def _train(assembly: Assembly, finished: Finished, stage: str | None, before: int) -> int:
     """Train one stage, `before` batches into the run; returns the number of batches in it."""
+    run = finished.run
     from counterpoint.checkpoints import newest
     from counterpoint.trainer import build_trainer
 
-    recipe, plan, loop = _loop(assembly)
     folder = run.checkpoints(stage or "train")
     resume = newest(folder, say) if folder.is_dir() else None
     if resume is None and any(folder.glob("*.ckpt")):
         say("no good checkpoint is left: starting again from the first step")
+    if resume is None:
+        begin(assembly, finished, say)
+    recipe, plan, loop = _loop(assembly)  # after it began: momentum encoders are copies of what is there now
     trainer = build_trainer(assembly, run, stage, loop, len(plan), before, say)
     progress = trainer.fit_loop.epoch_loop.batch_progress
     plan.position, plan.world, plan.rank = lambda: progress.total.ready, trainer.world_size, trainer.global_rank
@@ -206,7 +209,7 @@ def _loop(assembly: Assembly):
     )  # fmt: skip
     refreshed = Refreshed(
         assembly.refresh, assembly.dataset, seed=recipe.seed, workers=workers_of(recipe, assembly.dataset),
-        skip=1.0 if recipe.loader.on_bad == "skip" else 0.0,
+        skip=1.0 if recipe.loader.on_bad == "skip" else 0.0, seen_by=assembly.seen_by,
     )  # fmt: skip
     plan = Plan(recipe.loader.sampler.build(), refreshed.into(order), recipe.seed, world)
     batches, steps = length_of(recipe, len(plan))
@@ -224,7 +227,7 @@ def _loop(assembly: Assembly):
 
 
 def _warn(assembly: Assembly) -> None:
-    if assembly.recipe.teacher is not None and assembly.teacher is None:
+    if assembly.recipe.teacher is not None and assembly.teacher is None and "teacher" not in assembly.seen_by:
         say("note: no objective asks what the teacher sees; it is not used")
     micro = assembly.recipe.loader.micro_batch
     for modality, tower in assembly.towers.items():

@@ -59,8 +59,13 @@ def _describe_all(encoded: list[Encoded]) -> list[dict]:
     ]
 
 
+def _several(e: Encoded) -> dict[str, Tensor]:
+    """Outputs of which there may be any number, by names that are alike on every rank."""
+    return {f"heads.{k}": v for k, v in e.heads.items()} | {f"layers.{k}": v for k, v in enumerate(e.layers)}
+
+
 def _describe(e: Encoded) -> dict:
-    tensors = {name: getattr(e, name) for name in _OPTIONAL} | {f"heads.{k}": v for k, v in e.heads.items()}
+    tensors = {name: getattr(e, name) for name in _OPTIONAL} | _several(e)
     tensors |= {f"meta.{k}": v for k, v in e.meta.items() if isinstance(v, Tensor) and v.ndim and len(v) == len(e.row)}
     shapes = {name: (tuple(t.shape[1:]), t.dtype) for name, t in tensors.items() if t is not None}
     return {"rows": len(e.row), "h": (tuple(e.h.shape[1:]), e.h.dtype), "shapes": shapes}
@@ -120,7 +125,7 @@ def _gather_one(e: Encoded, row: Tensor, views: list[dict], counts: list[int]) -
     names = sorted({name for view in views for name in view["shapes"]})
     there = {name: [view["shapes"][name] for view in views if name in view["shapes"]] for name in names}
     own = {f.name: getattr(e, f.name) for f in fields(e)}
-    own |= {f"heads.{k}": v for k, v in e.heads.items()} | {f"meta.{k}": v for k, v in e.meta.items()}
+    own |= _several(e) | {f"meta.{k}": v for k, v in e.meta.items()}
     gathered = {
         name: _gather(_like(own.get(name), len(e.row), shapes, e.z.device), counts) for name, shapes in there.items()
     }
@@ -132,6 +137,7 @@ def _gather_one(e: Encoded, row: Tensor, views: list[dict], counts: list[int]) -
         z=_gather(e.z, counts),
         h=_gather(e.h if len(e.row) else e.h.new_zeros(0, *h_shape, dtype=h_dtype), counts),
         heads=part("heads."),
+        layers=tuple(layer for _, layer in sorted(part("layers.").items(), key=lambda item: int(item[0]))),
         meta=e.meta | part("meta."),
         **{name: gathered[name] for name in _OPTIONAL if name in gathered},
     )

@@ -312,9 +312,9 @@ class Loop(LightningModule):
         return [replace(e, input=view.data, input_mask=view.input_mask()) for e, view in zip(encoded, views)]
 
     def _kept(self, e: Encoded) -> Encoded:
-        """Without the tokens and maps that no objective asks for: they would be held for the whole batch."""
+        """Without the tokens, maps and layers that no objective asks for: they would be held for the whole batch."""
         names = [*(("tokens", "mask") if "tokens" not in self._wanted else ()), *({"map"} - self._wanted)]
-        return replace(e, **dict.fromkeys(names))
+        return replace(e, **dict.fromkeys(names), layers=e.layers if "layers" in self._wanted else ())
 
     # Optimizer
 
@@ -353,7 +353,16 @@ class Loop(LightningModule):
 
 def _detached(e: Encoded) -> Encoded:
     return replace(
-        e, z=e.z.detach(), h=e.h.detach(), tokens=None, mask=None, map=None, heads={}, input=None, input_mask=None
+        e,
+        z=e.z.detach(),
+        h=e.h.detach(),
+        tokens=None,
+        mask=None,
+        map=None,
+        heads={},
+        input=None,
+        input_mask=None,
+        layers=(),
     )
 
 

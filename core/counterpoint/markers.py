@@ -27,8 +27,8 @@ class Given:
     Of a modality (encoders, views): `channels`, `length`, `rate` (Hz), `vocabulary`, and whatever else its dataset's
     spec says. Of a head: `width` (H of the encoder's `h`), `token_width` (of its tokens), `map_width` (channels of its
     map). Of an objective: `dim` (D of `z`), `prototypes` (of its head), `size` (samples in the training set), `modalities`
-    (their names, in the order of the recipe), `facts` (modality -> what its dataset's spec says, with the `width` of h and
-    the `token_width` of tokens).
+    (their names, in the order of the recipe), `facts` (modality -> what its dataset's spec says, with the `width` of h, the
+    `token_width` of tokens and the `layer_widths`).
     """
 
     name: str

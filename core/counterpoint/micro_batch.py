@@ -45,6 +45,7 @@ def _join(pieces: list[Encoded], shared: dict) -> Encoded:
         z=torch.cat([piece.z for piece in pieces]),
         h=torch.cat([piece.h for piece in pieces]),
         **{name: _cat_padded([getattr(piece, name) for piece in pieces]) for name in there},
+        layers=tuple(torch.cat(layer) for layer in zip(*(piece.layers for piece in pieces))),
         heads={name: torch.cat([piece.heads[name] for piece in pieces]) for name in first.heads},
         meta={
             name: torch.cat([piece.meta[name] for piece in pieces])

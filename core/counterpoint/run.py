@@ -5,6 +5,7 @@ runs/quickstart-1/
   run.json              versions of every distribution used, what the data said, device, state
   metrics.csv           step, epoch, name, value: appended, never rewritten
   checkpoints/          step-00000120.ckpt ...: the newest two of each stage
+  stages/first.safetensors  the towers as each stage but the last left them
   encoder.safetensors   the trained towers
   similarity.safetensors  what the objective's own similarity has learned, if anything
   text.tokenizer.json   what the encoder of a modality needs beside its weights, if anything
@@ -81,6 +82,9 @@ class Run:
 
     def checkpoints(self, stage: str = "train") -> Path:
         return self.folder / "checkpoints" if stage == "train" else self.folder / "checkpoints" / stage
+
+    def stage(self, name: str) -> Path:
+        return self.folder / "stages" / f"{name}.safetensors"
 
     def lock(self) -> Run:
         """Hold the folder until the process ends; RunError when another process trains in it."""

@@ -6,14 +6,13 @@ import json
 
 import torch
 
-from counterpoint.assembly import build_dataset, build_objectives, build_pipeline, build_tower, given_by
+from counterpoint.assembly import build_dataset, build_objectives, build_pipeline, build_towers, given_by
 from counterpoint.evaluate import table
 from counterpoint.evaluate.embed import Bare, Raw, attach, embed, observe
 from counterpoint.export import load_similarity, load_towers
 from counterpoint.extent import workers_of
 from counterpoint.recipe import Recipe
 from counterpoint.run import Run, now
-from counterpoint.sharing import share
 from counterpoint.summary import closing
 
 
@@ -49,13 +48,14 @@ def evaluate(run: Run, recipe: Recipe) -> list[dict]:
         "workers": workers_of(recipe, train),
         "skip": 0.1 if recipe.loader.on_bad == "skip" else 0.0,
     }
-    models = _representations(run, last, given)
+    models = _representations(run, recipe, given)
     evaluators = {name: call.build() for name, call in labelled(recipe.evaluate)}
     observe(models, pipelines, train, options["workers"], options["skip"])
     fitted = any(getattr(evaluator, "fits", True) for evaluator in evaluators.values())
     fit = embed(models, pipelines, train, **options) if fitted else dict.fromkeys(models)
     similarity = None
-    if any(getattr(evaluator, "compares", False) for evaluator in evaluators.values()):
+    compares = any(getattr(evaluator, "compares", False) for evaluator in evaluators.values())
+    if compares and not recipe.concatenate:  # a similarity that was learned for one stage's z is none for several
         similarity = load_similarity(run, build_objectives(last, train.spec, models[table.TRAINED]))
     keep = frozenset() if similarity is None else similarity.looks_at
     seen = embed(models, pipelines, test, keep=keep, **options)
@@ -68,7 +68,7 @@ def _representations(run: Run, recipe: Recipe, given: dict) -> dict[str, dict]:
     """name -> modality -> what embeds it: the trained towers first, then everything they must beat."""
     models: dict[str, dict] = {
         table.TRAINED: load_towers(run),
-        table.UNTRAINED: share({m: build_tower(recipe, m, given[m]) for m in recipe.encoders}),
+        table.UNTRAINED: build_towers(recipe, given),
     }
     if raw := {m: Bare(Raw(), contrasted=False) for m in recipe.encoders if _fixed_signal(given[m])}:
         models[table.RAW] = raw

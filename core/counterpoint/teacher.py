@@ -1,4 +1,4 @@
-"""The teacher: the towers of a trained run, frozen, which see the views that the students see."""
+"""The teacher: the towers of a trained run or of an earlier stage, frozen, which see the views that the students see."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from counterpoint.errors import ComponentError, CounterpointError, RecipeError, RunError
 from counterpoint.export import load_towers, stored_checksum
-from counterpoint.recipe import Recipe
+from counterpoint.recipe import Recipe, Trained
 from counterpoint.run import ROOT, Run, all_runs
 from counterpoint.tower import Tower
 
@@ -43,39 +43,42 @@ class Teacher(nn.Module):
         return super()._apply(fn, recurse)
 
 
-def resolved(recipe: Recipe, root: Path = ROOT) -> Recipe:
-    """The recipe with the folder of every teacher in the place of its name; RecipeError when there is no such run.
+def resolved(recipe: Recipe, root: Path = ROOT, *, begun: bool = False) -> Recipe:
+    """The recipe with the folder of every teacher and start in the place of its name; RecipeError when there is no such run.
 
-    Done before the new run has a folder, so that `latest` is the run before it, and stays that on a resume.
+    Done before the new run has a folder, so that `latest` is the run before it, and stays that on a resume. Of a run that
+    has `begun`, starts stand as they are: what it started from may be gone.
     """
-    stages = [replace(stage, **_named(recipe, f"stages[{i}].", stage, root)) for i, stage in enumerate(recipe.stages)]
-    return replace(recipe, stages=stages, **_named(recipe, "", recipe, root))
+    kinds = ("teacher",) if begun else ("teacher", "start")
+    named = lambda place, section: {k: v for kind in kinds for k, v in _named(recipe, place, section, kind, root)}  # noqa: E731
+    stages = [replace(stage, **named(f"stages[{i}].", stage)) for i, stage in enumerate(recipe.stages)]
+    return replace(recipe, stages=stages, **named("", recipe))
 
 
-def _named(recipe: Recipe, place: str, section: Any, root: Path) -> dict[str, Any]:
-    if section.teacher is None:
-        return {}
+def _named(recipe: Recipe, place: str, section: Any, kind: str, root: Path) -> Iterator[tuple[str, Trained]]:
+    chosen = getattr(section, kind)
+    if not isinstance(chosen, Trained) or chosen.run is None:
+        return
     try:
-        folder = str(_open(section.teacher.run, root).folder)
+        yield kind, replace(chosen, run=str(open_trained(chosen.run, root).folder))
     except RunError as error:
-        raise RecipeError([f"{recipe.where(f'{place}teacher.run')}: {error}"]) from None
-    return {"teacher": replace(section.teacher, run=folder)}
+        raise RecipeError([f"{recipe.where(f'{place}{kind}.run')}: {error}"]) from None
 
 
-def _open(name: str, root: Path = ROOT) -> Run:
+def open_trained(name: str, root: Path = ROOT) -> Run:
     """`latest` is the last run that has an encoder: of the run that asks, other ranks may see the folder already."""
     trained = [run for run in all_runs(root) if run.weights.is_file()]
     return trained[-1] if name == "latest" and trained else Run.open(name, root)
 
 
 def build_teacher(recipe: Recipe, given: Mapping[str, Mapping[str, Any]], assets: Mapping[str, str]) -> Teacher:
-    """The teacher of a recipe, for the modalities that both have.
+    """The run that a recipe names as teacher, for the modalities that both have.
 
     given, assets: what the data of the students say, and the files their encoders need beside the weights. RecipeError
     when the run cannot be had, has none of the modalities, or was trained on data that its encoders would take for others.
     """
     try:
-        run = _open(recipe.teacher.run)
+        run = open_trained(recipe.teacher.run)
         towers = {name: tower for name, tower in load_towers(run).items() if name in given}
         if not towers:
             raise ComponentError(f"{run.folder}: it has no encoder for any of {', '.join(given)}")
@@ -104,8 +107,9 @@ def _as_kept(fact: Any) -> Any:
 
 def record(recipe: Recipe) -> dict[str, dict[str, str]]:
     """stage -> folder and checksum of its teacher's weights, for run.json."""
-    found = {name: part.teacher.run for name, part in recipe.stage_recipes() if part.teacher is not None}
-    return {name: {"run": run, "sha256": stored_checksum(_open(run).weights)} for name, run in found.items()}
+    stages = recipe.stage_recipes()
+    found = {name: part.teacher.run for name, part in stages if part.teacher and part.teacher.run}
+    return {name: {"run": run, "sha256": stored_checksum(open_trained(run).weights)} for name, run in found.items()}
 
 
 def check_unchanged(run: Run, recipe: Recipe) -> None:

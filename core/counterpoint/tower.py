@@ -50,13 +50,13 @@ class Tower(nn.Module):
         """The Encoded of a view; `later` leaves a head that wants the whole batch to `project`, z being (n, 1) till then."""
         with _running_statistics(self) if self.training and len(view) == 1 else _as_it_is():
             features = self.features(view)
-            z = _precise(features.h[:, :1])
-            encoded = Encoded(self.modality, view.role, number, view.row, z, *features, meta=view.meta)
+            z, seen = _precise(features.h[:, :1]), features._asdict()
+            encoded = Encoded(self.modality, view.role, number, view.row, z, **seen, meta=view.meta)
             return encoded if later and self.whole_batch else self.project(encoded)
 
     def project(self, e: Encoded) -> Encoded:
         """What the head makes of h and tokens, in the place of z."""
-        features = Features(e.h, e.tokens, e.mask, e.map)
+        features = Features(e.h, e.tokens, e.mask, e.map, e.layers)
         out = self.head(features if getattr(self.head, "takes_features", False) else e.h)
         named = dict(out) if isinstance(out, dict) else {"z": out}
         z = _precise(named.pop("z"))
@@ -135,24 +135,34 @@ def batch_statistics_kept(tower: nn.Module):
             module.num_batches_tracked.copy_(tracked)
 
 
-def tune(tower: Tower, train: str | list[str], lora=None) -> None:
-    """Choose what learns in the encoder: "all", "none", or the parameters whose names match a pattern; then add LoRA.
+def tune(tower: Tower, train: str | list[str], lora=None, head: str | list[str] = "all") -> None:
+    """Choose what learns in encoder and head: "all", "none", or the parameters whose names match; then add LoRA.
 
     Low-rank adapters (Hu et al., 2022) come from peft; the base parameters that `train` names keep learning beside
-    them. Raises ComponentError when a pattern or a target matches nothing, with the names there are.
+    them. What a head freezes by itself stays frozen. Raises ComponentError when a pattern or a target matches nothing,
+    with the names there are.
     """
     if isinstance(train, str) and train == "all" and lora is not None:
         train = "none"
-    patterns = {"all": ["*"], "none": []}.get(train, train) if isinstance(train, str) else train
-    names = [name for name, _ in tower.encoder.named_parameters()]
-    for pattern in patterns:
-        if names and not any(fnmatchcase(name, pattern) for name in names):
-            raise ComponentError(f"tune.{tower.modality}.train: no parameter matches {pattern!r}; {_some(names)}")
+    learning = _chosen(tower.encoder, train, f"tune.{tower.modality}.train")
     for name, parameter in tower.encoder.named_parameters():
-        parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
+        parameter.requires_grad_(name in learning)
+    learning = _chosen(tower.head, head, f"tune.{tower.modality}.head")
+    for name, parameter in tower.head.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and name in learning)
     if lora is not None:
         _add_lora(tower, lora, {name for name, p in tower.encoder.named_parameters() if p.requires_grad})
     tower.train(tower.training)
+
+
+def _chosen(module: nn.Module, which: str | list[str], place: str) -> set[str]:
+    """The names of its parameters that match a pattern."""
+    patterns = {"all": ["*"], "none": []}.get(which, which) if isinstance(which, str) else which
+    names = [name for name, _ in module.named_parameters()]
+    for pattern in patterns:
+        if names and not any(fnmatchcase(name, pattern) for name in names):
+            raise ComponentError(f"{place}: no parameter matches {pattern!r}; {_some(names)}")
+    return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
 
 def _add_lora(tower: Tower, lora, learning: set[str]) -> None:

@@ -99,7 +99,7 @@ def _try_modality(assembly: Assembly, modality: str, batch: Batch) -> _Tried:
             with _naming(recipe, f"encoders.{modality}", f"a view of {modality!r}", view):
                 found.student.append(replace(tower(view, 0), input=view.data, input_mask=view.input_mask()))
             if assembly.teacher is not None and modality in assembly.teacher:
-                with _naming(recipe, "teacher.run", f"a view of {modality!r}", view):
+                with _naming(recipe, "teacher", f"a view of {modality!r}", view):
                     found.teacher.append(assembly.teacher[modality](view, 0))
         if recipe.evaluate:
             with _naming(

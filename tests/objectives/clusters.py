@@ -10,7 +10,23 @@ from counterpoint.objectives.exits import Unfused
 from counterpoint.objectives.interclr import InterCLR
 from counterpoint.randomness import Draw, key
 from objectives.foundation import plain_moco, plain_nt_xent
-from objectives.scenes import ALL, MANY, ONE, Case, D, across, aligned, average, dot, lse, total, unit, view_pairs, who
+from objectives.scenes import (
+    ALL,
+    LAYERS,
+    MANY,
+    ONE,
+    Case,
+    D,
+    across,
+    aligned,
+    average,
+    dot,
+    lse,
+    total,
+    unit,
+    view_pairs,
+    who,
+)
 
 
 def plain_mcl(o, m):
@@ -46,11 +62,25 @@ def plain_mlcd(o, m):
     return average(terms)
 
 
+def plain_projection(project, x):
+    """linear, then twice normalise over the rows, ReLU, linear: by the weights of a stack."""
+    first, norm, _, second, other_norm, _, last = project.stack
+    rows = x @ first.weight.T
+    for scale, linear in ((norm, second), (other_norm, last)):
+        centred = rows - rows.mean(0)
+        rows = scale.weight * centred / (centred.square().mean(0) + scale.eps).sqrt() + scale.bias
+        rows = rows.clamp(min=0) @ linear.weight.T + (0 if linear.bias is None else linear.bias)
+    return rows
+
+
 def plain_unfused(o, m):
     losses = []
     for e in o.student:
         if e.role == "negative" or not len(e.row):
             continue
+        exits = [e.heads[name] for name in m.exits]
+        if not m.exits:
+            exits = [plain_projection(p, x) for p, x in zip(m.projections[e.modality], e.layers)]
         terms = []
         for i, sample in enumerate(e.row):
             label, z = int(o.batch.groups[m.group][sample]), e.z[i]
@@ -58,8 +88,7 @@ def plain_unfused(o, m):
             share = [(x - lse(held)).exp() for x in held]
             entropy = lambda logits, y=label: lse(logits) - logits[y] if y >= 0 else 0 * logits.sum()  # noqa: E731
             term = entropy(z)
-            for name in m.exits:
-                q = e.heads[name][i]
+            for q in [rows[i] for rows in exits]:
                 logs = [x - lse(q) for x in q]
                 term = term + m.alpha * entropy(q)
                 term = term + m.beta * total(p * (p.log() - x) for p, x in zip(share, logs))
@@ -67,6 +96,9 @@ def plain_unfused(o, m):
             terms.append(term)
         losses.append(average(terms))
     return average(losses)
+
+
+MODALITIES = ("ecg", "image", "text")
 
 
 class Filled(InterCLR):
@@ -132,6 +164,13 @@ CASES = {
         refuses_one=False,
     ),
     "unfused": Case(
+        partial(Unfused, group="patient", dim=D, facts={m: {"layer_widths": LAYERS} for m in MODALITIES}),
+        plain_unfused,
+        (*ONE, *MANY),
+        zero_without_pairs=False,
+        refuses_one=False,
+    ),
+    "unfused, heads": Case(
         partial(Unfused, group="patient", exits=["a", "b", "common"]),
         plain_unfused,
         (*ONE, *MANY),

@@ -25,10 +25,10 @@ def plain_whitenedcse(o, m, temperature=0.05):
     return average(losses)
 
 
-def plain_oneencoder(o, m, anchor=None):
+def plain_oneencoder(o, m, anchor=None, modalities=("image", "text", "ecg")):
     scale, terms = m.temperature.log_scale.exp() if m.temperature.log_scale is not None else 1 / m.temperature.fixed, []
     for a, b in view_pairs(o, "across"):
-        if anchor is None or anchor in (a.modality, b.modality):
+        if {a.modality, b.modality} <= set(modalities) and (anchor is None or anchor in (a.modality, b.modality)):
             terms.append((average(cross_entropy(o, a, b, scale)) + average(cross_entropy(o, b, a, scale))) / 2)
     return average(terms)
 
@@ -38,5 +38,8 @@ CASES = {
     "whitenedcse": Case(WhitenedCSE, plain_whitenedcse, ("three views", "rows missing", "views and modalities")),
     "oneencoder": Case(OneEncoder, plain_oneencoder, ("two modalities", *THREE)),
     "oneencoder, anchor": Case(partial(OneEncoder, anchor="text"), partial(plain_oneencoder, anchor="text"), THREE),
+    "oneencoder, modalities": Case(
+        partial(OneEncoder, modalities=["image", "ecg"]), partial(plain_oneencoder, modalities=("image", "ecg")), THREE
+    ),
     "oneencoder released": Case(partial(OneEncoder, learnable=False), plain_oneencoder, ("two modalities",)),
 }

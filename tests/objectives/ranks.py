@@ -18,6 +18,7 @@ def part(e, samples):
     cut = lambda t: None if t is None else t[own]  # noqa: E731
     fields = {name: cut(getattr(e, name)) for name in TENSORS}
     fields |= {kind: {name: cut(t) for name, t in getattr(e, kind).items()} for kind in ("heads", "meta")}
+    fields["layers"] = tuple(cut(layer) for layer in e.layers)
     return replace(e, **fields, row=torch.searchsorted(samples, e.row[own]))
 
 

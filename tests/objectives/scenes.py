@@ -4,6 +4,7 @@ Dimensions: B samples, n rows of a view, D width of z, L tokens, K rows of a que
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -44,6 +45,7 @@ SCENES = {  # views as (modality and role, rows): partners may be missing, a sam
 ONE = ("two views", "three views", "rows missing")
 MANY = ("two modalities", "captions, some missing", "views and modalities")
 ALL = (*ONE, *MANY, "hard negatives")
+LAYERS = (3, 5)  # widths of what two earlier layers of the encoder give
 HEADS = ("common", "salient", "a", "b")  # outputs of the head beside z
 SIDES = ("student", "momentum", "teacher")
 TENSORS = ("z", "h", "tokens", "mask", "map", "input", "input_mask")  # of an Encoded, a row for each of its rows
@@ -64,13 +66,13 @@ class Case(NamedTuple):
 def scene(name, dtype=torch.float64, layout=None):
     """Outputs of a scene. Samples 1 and 3 share a patient, so do 0 and 4 a class; sample 2 is unknown; `age` is a value.
 
-    Rows have three tokens, the last of which is padding in every other row, a map of 2 x 3 places, and named heads. Mixtures know
-    their partner, the next sample, and the share of their own. Every row says where it lies in its sample, flipped or turned, and
-    heads give the scores of its places against five prototypes.
+    Rows have three tokens, the last of which is padding in every other row, a map of 2 x 3 places, two layers, and named heads.
+    Mixtures know their partner, the next sample, and the share of their own. Every row says where it lies in its sample, flipped or
+    turned, and heads give the scores of its places against five prototypes.
     """
-    random, other = torch.Generator().manual_seed(7), torch.Generator().manual_seed(8)
-    scores = lambda n: torch.randn(n, 5, 2, 3, generator=other, dtype=torch.float64).tanh().to(dtype)  # noqa: E731
-    draw = lambda *shape: torch.randn(*shape, generator=random, dtype=torch.float64).to(dtype)  # noqa: E731
+    random, apart = torch.Generator().manual_seed(7), torch.Generator().manual_seed(8)
+    drawn = lambda by, *shape: torch.randn(*shape, generator=by, dtype=torch.float64).to(dtype)  # noqa: E731
+    draw = partial(drawn, random)
     sides = {side: [] for side in SIDES}
     for view, (title, rows) in enumerate(layout or SCENES[name]):
         modality, _, role = title.partition(" ")
@@ -82,9 +84,11 @@ def scene(name, dtype=torch.float64, layout=None):
         for side in sides.values():
             z, h, tokens, places = (draw(n, *more).requires_grad_() for more in ((D,), (D,), (3, D), (D, 2, 3)))
             heads = {head: draw(n, D).requires_grad_() for head in HEADS}
-            heads["scores"] = scores(n).requires_grad_()
+            heads["scores"] = drawn(apart, n, 5, 2, 3).tanh().requires_grad_()
             raw = inputs(modality, row, view, dtype)
-            side.append(Encoded(modality, role or "global", view, row, z, h, tokens, mask, places, heads, meta, *raw))
+            layers = tuple(drawn(apart, n, width).requires_grad_() for width in LAYERS)
+            seen = (z, h, tokens, mask, places, heads, meta, *raw, layers)
+            side.append(Encoded(modality, role or "global", view, row, *seen))
     batch = Batch({}, INDEX.clone())
     batch.groups["patient"] = torch.tensor([0, 1, -1, 1, 2])
     batch.labels["class"] = torch.tensor([3, 1, -1, 2, 3])
@@ -118,7 +122,7 @@ def inputs(modality, row, view, dtype):
 
 def everything(o):
     """Every tensor of the student's that may have a gradient."""
-    return [t for e in o.student for t in (e.z, e.h, e.tokens, e.map, *e.heads.values())]
+    return [t for e in o.student for t in (e.z, e.h, e.tokens, e.map, *e.heads.values(), *e.layers)]
 
 
 # --- plain arithmetic ------------------------------------------------------------------------------------------------

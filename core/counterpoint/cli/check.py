@@ -11,11 +11,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from counterpoint.assembly import assemble
     from counterpoint.recipe import load
+    from counterpoint.start import check_start
     from counterpoint.trial import try_out
 
     recipe = load(args.recipe, args.overrides)
     for _, stage in recipe.stage_recipes():
         assembly = assemble(stage)
+        check_start(assembly)
         try_out(assembly)
     spec = assembly.dataset.spec
     modalities = ", ".join(f"{m} ({len(p.layout())} views)" for m, p in assembly.pipelines.items())

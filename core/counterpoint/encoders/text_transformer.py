@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.batch import Features
+from counterpoint.encoders.exits import exits
 from counterpoint.errors import ComponentError
 from counterpoint.markers import Vocabulary
 
 
 class TextTransformer(nn.Module):
-    """A bidirectional pre-norm transformer: token ids (n, L) -> h (n, H), tokens (n, L, H).
+    """A bidirectional pre-norm transformer: token ids (n, L) -> h (n, H), tokens (n, L, H), layers 3 x (n, H).
 
     depth: layers; heads: must divide width; dropout: of attention, feed-forward and residuals; pool: mean over the real
     tokens, or the first token; max_tokens: positions that are learnt, a longer text is cut there. Padding has no
-    influence on h. Source: Vaswani et al., 2017, section 3.1; layer norm before each block as in Xiong et al., ICML
+    influence on h. layers: the same pool of the residual stream after a quarter, half and three quarters of the layers,
+    as far as there are any between. Source: Vaswani et al., 2017, section 3.1; layer norm before each block as in Xiong et al., ICML
     2020, and initial weights as in Radford et al., 2021, section 2.4.
     """
-
-    gives = frozenset({"tokens"})
 
     def __init__(
         self,
@@ -49,7 +49,9 @@ class TextTransformer(nn.Module):
             nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, "gelu", batch_first=True, norm_first=True)
             for _ in range(depth)
         )
-        self.norm = nn.LayerNorm(width)
+        self.norm, self.exits = nn.LayerNorm(width), exits(depth)
+        self.layer_widths = (width,) * len(self.exits)
+        self.gives = frozenset({"tokens", "layers"} if self.exits else {"tokens"})
         nn.init.normal_(self.token.weight, std=0.02)
         nn.init.normal_(self.position, std=0.01)
 
@@ -57,10 +59,13 @@ class TextTransformer(nn.Module):
         data = data[:, : self.max_tokens]
         mask = torch.ones_like(data, dtype=torch.bool) if mask is None else mask[:, : self.max_tokens]
         x = self.token(data) + self.position[: data.shape[1]]  # (n, L, H)
-        for layer in self.layers:
+        seen = []
+        for number, layer in enumerate(self.layers, 1):
             x = layer(x, src_key_padding_mask=~mask)
+            if number in self.exits:
+                seen.append(pooled(x, mask, self.pool))
         x = self.norm(x)
-        return Features(pooled(x, mask, self.pool), tokens=x, mask=mask)
+        return Features(pooled(x, mask, self.pool), tokens=x, mask=mask, layers=tuple(seen))
 
 
 def pooled(tokens: Tensor, mask: Tensor, how: str) -> Tensor:

@@ -55,8 +55,10 @@ class MCL(CLIP):
         refresh: {cluster: {use: kmeans, clusters: 10, every: null}}
         loader:  {batch: 256, sampler: {use: by_group, by: cluster, per_group: 256}}
 
-    With more stages the authors combine the labels of all (label = sum_k cluster_k C^(s - k)) and train each stage's
-    encoder afresh, concatenating the embeddings in the end.
+    Each stage s starts afresh, takes the clusters of all stages before it as one label, sum_k cluster_k C^(s - 1 - k), and
+    in the end the embeddings of all stages stand side by side: `start: afresh`, `by: [first, second]` of kmeans, and
+    `concatenate: true` of the recipe (docs/stages.md). The authors' script for the labels reads the last stage's clusters
+    in the place of each earlier one's, so that their label is that of the last stage alone: `by: [second]`.
 
     group  the pseudo label, made by `refresh` or a group of the data
     """

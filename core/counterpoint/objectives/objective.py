@@ -173,7 +173,7 @@ def check(path: str, needs: Needs, offers: Offers) -> list[str]:
     problems += _check_records(path, needs, offers)
     if needs.teacher and not offers.teacher:
         problems.append(
-            f"{path}: needs a teacher, a trained run that sees the same views; add teacher: {{run: runs/...}}"
+            f"{path}: needs a teacher, a trained run (or an earlier stage) that sees the same views; add teacher: {{run: runs/...}}"
         )
     if offers.batch is not None and offers.batch < needs.batch:
         problems.append(

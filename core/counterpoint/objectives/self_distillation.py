@@ -17,8 +17,8 @@ class SelfDistillation(Objective):
     a sum over the H dimensions of the representations h (student) and h' (teacher, detached) of the same view, not
     normalised. The authors take the layer-normalised first token of the input that is not masked, which is h of an encoder
     that pools so. The term joins a reconstruction loss of masked views by `weights` (1 each): give the views that are not
-    masked a role and name it here. The teacher is what a first round on the target data made; the student of the second
-    round begins at the weights that the first began at.
+    masked a role and name it here. The teacher is what a first round on the target data made, and the student of the second
+    round begins at the weights that the first began at: `teacher: {stage: first}` and `start` of a stage (docs/stages.md).
 
     role  of the views that are compared; None: all but the negatives
     """

@@ -19,7 +19,7 @@ from counterpoint.recipe import overrides as overriding
 from counterpoint.recipe import rules, yaml
 from counterpoint.recipe.call import Call
 from counterpoint.recipe.origin import Origin, places
-from counterpoint.recipe.sections import Loader, LoRA, MomentumOptions, Recipe, Stage, TeacherOptions, Tune
+from counterpoint.recipe.sections import Loader, LoRA, MomentumOptions, Recipe, Stage, Trained, Tune
 from counterpoint.recipe.trainer import TrainerOptions
 from counterpoint.recipe.walk import Walk
 
@@ -30,7 +30,7 @@ __all__ = [
     "MomentumOptions",
     "Recipe",
     "Stage",
-    "TeacherOptions",
+    "Trained",
     "TrainerOptions",
     "Tune",
     "load",

@@ -78,6 +78,32 @@ def check(tree: Node, mistakes: Mistakes) -> None:
             _check_names(part["refresh"], join(path, "refresh"), mistakes)
         _check_weights(part, path, sections, mistakes)
     _check_stage_names(sections, mistakes)
+    for number, (part, path) in enumerate(parts):
+        before = [
+            stage["name"].value for _, stage in _numbered_stages(sections)[: max(0, number - 1)] if "name" in stage
+        ]
+        for name in ("start", "teacher"):
+            _check_trained(part.get(name), join(path, name), before, mistakes)
+    _check_concatenation(sections, mistakes)
+
+
+def _check_trained(section: Node | None, path: str, before: list[Any], mistakes: Mistakes) -> None:
+    """A run or a stage, one of them; a stage must have been trained by then."""
+    if section is None or not isinstance(section.value, dict):
+        return
+    named = {key: child for key, child in section.value.items() if child.value is not None}
+    if len(named.keys() & {"run", "stage"}) != 1:
+        mistakes.add(section.where, path, "expected either {run: ...} or {stage: ...}")
+    elif "stage" in named and named["stage"].value not in before:
+        reason = suggest(str(named["stage"].value), before) if before else "; there is none before it"
+        message = f"{shown(named['stage'].value)} is not an earlier stage{reason}"
+        mistakes.add(named["stage"].where, join(path, "stage"), message)
+
+
+def _check_concatenation(sections: dict[str, Node], mistakes: Mistakes) -> None:
+    wanted = sections.get("concatenate")
+    if wanted is not None and wanted.value is True and len(_numbered_stages(sections)) < 2:
+        mistakes.add(wanted.where, "concatenate", "expected two stages or more under `stages`, whose encoders it joins")
 
 
 def _check_names(section: Node, path: str, mistakes: Mistakes) -> None:

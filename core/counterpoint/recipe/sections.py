@@ -18,6 +18,12 @@ from counterpoint.recipe.trainer import Positive, TrainerOptions
 from counterpoint.recipe.yaml import dump
 
 
+def _afresh(word: str) -> str:
+    if word != "afresh":
+        raise ValueError(f"expected afresh, {{stage: ...}} or {{run: ...}}; got {word[:40]!r}")
+    return word
+
+
 def _file_name(name: str) -> str:
     """A name that stays inside the folder it is put in, on every file system."""
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):
@@ -36,6 +42,7 @@ FileName = Annotated[str, AfterValidator(_file_name)]
 Finite = Annotated[float, AllowInfNan(False)]
 Decay = Annotated[float, Ge(0), Le(1)]
 Weights = dict[str, Finite]
+Afresh = Annotated[str, AfterValidator(_afresh)]
 Refreshes = dict[str, Annotated[Call, Use("refresh")]]
 
 
@@ -64,10 +71,11 @@ class MomentumOptions:
 
 
 @dataclass(frozen=True)
-class TeacherOptions:
-    """A trained run whose frozen encoders see the views too: its folder, its name in `runs/`, or `latest`."""
+class Trained:
+    """Trained encoders and heads: of a run (its folder, its name in `runs/`, or `latest`), or of an earlier stage of this one."""
 
-    run: str
+    run: str | None = None
+    stage: FileName | None = None
 
 
 @dataclass(frozen=True)
@@ -81,18 +89,26 @@ class LoRA:
 
 @dataclass(frozen=True)
 class Tune:
-    """What of an encoder is trained: all, nothing, or the parameters whose names match; lr multiplies the optimizer's."""
+    """What of an encoder, and of its head, is trained: all, nothing, or the parameters whose names match.
+
+    lr  multiplies the optimizer's, in both
+    """
 
     train: Literal["all", "none"] | list[str] = "all"
+    head: Literal["all", "none"] | list[str] = "all"
     lora: LoRA | None = None
     lr: Annotated[float, Ge(0), AllowInfNan(False)] = 1.0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training: the recipe with these sections in place of its own; each replaces its section whole."""
+    """A part of the training: the recipe with these sections in place of its own; each replaces its section whole.
+
+    start  where its encoders and heads begin: `afresh`, an earlier stage or another run; None: the stage before
+    """
 
     name: FileName
+    start: Afresh | Trained | None = None
     data: DataCall | None = None
     loader: Loader | None = None
     refresh: Refreshes | None = None
@@ -103,7 +119,7 @@ class Stage:
     optimizer: OptimizerCall | None = None
     schedule: ScheduleCall | None = None
     momentum: MomentumOptions | None = None
-    teacher: TeacherOptions | None = None
+    teacher: Trained | None = None
     tune: dict[str, Tune] | None = None
     trainer: TrainerOptions | None = None
 
@@ -117,7 +133,10 @@ class Stage:
 class Recipe:
     """A checked recipe. Mappings have the modalities as keys, `objective` and `weights` the names of the objectives.
 
-    `refresh` names columns made between epochs. `heads`, `views` and `tune` have an entry for every modality. `origin` says where each entry was written.
+    `refresh` names columns made between epochs. `heads`, `views` and `tune` have an entry for every modality. `start` is
+    where encoders and heads begin (of the first stage, where there are stages); `concatenate`: the trained encoder is those
+    of all stages side by side. `origin` says where each entry was written; of the recipe of a stage, `stage` is its name and
+    `before` the recipes of those before it.
     """
 
     data: DataCall
@@ -131,7 +150,8 @@ class Recipe:
     optimizer: OptimizerCall
     schedule: ScheduleCall
     momentum: MomentumOptions = field(default_factory=MomentumOptions)
-    teacher: TeacherOptions | None = None
+    teacher: Trained | None = None
+    start: Afresh | Trained | None = None
     tune: dict[str, Tune]
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
     evaluate: list[Annotated[Call, Use("evaluator")]] = field(default_factory=list)
@@ -142,6 +162,9 @@ class Recipe:
     seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
     name: FileName | None = None
     stages: list[Stage] = field(default_factory=list)
+    concatenate: bool = False
+    stage: str = field(default="", compare=False, repr=False, metadata={"key": False})
+    before: dict[str, Recipe] = field(default_factory=dict, compare=False, repr=False, metadata={"key": False})
     origin: Origin = field(default_factory=Origin, compare=False, repr=False, metadata={"key": False})
 
     REFUSED: ClassVar[dict[str, str]] = {
@@ -157,10 +180,24 @@ class Recipe:
         """(name, recipe) of every stage in order; without stages, this recipe under the name `train`."""
         if not self.stages:
             return [("train", self)]
-        return [(stage.name, self._staged(i, stage.sections())) for i, stage in enumerate(self.stages)]
+        found: dict[str, Recipe] = {}
+        for number, stage in enumerate(self.stages):
+            found[stage.name] = self._staged(number, stage, dict(found))
+        return list(found.items())
 
-    def _staged(self, number: int, sections: dict[str, Any]) -> Recipe:
-        return replace(self, stages=[], origin=self.origin.of_stage(number, sections), **sections)
+    def _staged(self, number: int, stage: Stage, before: dict[str, Recipe]) -> Recipe:
+        sections = ({"start": None} if number else {}) | stage.sections()  # the recipe's start is the first stage's
+        origin = self.origin.of_stage(number, sections)
+        return replace(
+            self, stages=[], concatenate=False, stage=stage.name, before=before, origin=origin, **sections
+        )  # fmt: skip
+
+    @property
+    def begins(self) -> Trained | None:
+        """Whose weights the encoders and heads begin with; None: initial ones."""
+        if self.start is None and self.before:
+            return Trained(stage=list(self.before)[-1])
+        return None if self.start == "afresh" else self.start
 
     @property
     def source(self) -> str:

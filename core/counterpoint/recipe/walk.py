@@ -45,6 +45,8 @@ class Walk:
         if not structured(hint):
             return self._leaf(hint, node, path)
         hint = self._arm(hint, node)
+        if not structured(hint):
+            return self._leaf(hint, node, path)
         if use := marker(hint, Use):
             return self.call(use.kind, node, path)
         if (named := marker(hint, Named)) and is_call(node):

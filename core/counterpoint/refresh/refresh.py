@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,15 +33,16 @@ class Refresh:
 
     every  epochs between two refreshes; None: once, before the first epoch
     space  z, the contrasted embedding, or h, the representation
+    by     whose embeddings: stages before this one, or `teacher`; (): those of the encoders that are trained
     """
 
     identities: int | None = None
     shape: tuple[int, ...] = ()
 
-    def __init__(self, modalities: tuple[str | None, ...], every: int | None, space: Space):
+    def __init__(self, modalities: tuple[str | None, ...], every: int | None, space: Space, by: Sequence[str] = ()):
         if every is not None and every < 1:
             raise ComponentError(f"refresh: `every` is a number of epochs, or null for once; got {every}")
-        self.modalities, self.every, self.space = modalities, every, space
+        self.modalities, self.every, self.space, self.by = modalities, every, space, tuple(by)
 
     def groups(self, name: str) -> list[str]:
         """The groups of the data that it makes under a name: none for a table; NAME, NAME_2, ... for several."""
@@ -56,6 +57,10 @@ class Refresh:
     def make(self, found: Mapping[str | None, Vectors], seed: int) -> Tensor:
         """The column of N samples; a pure function of its arguments."""
         raise TypeError(f"{type(self).__name__} must define make(found, seed)")
+
+    def joined(self, columns: list[Tensor]) -> Tensor:
+        """One column of those made by each of `by`, in order."""
+        return columns[0]
 
     def lacking(self, size: int) -> str | None:
         """Why `size` samples are too few for it, if they are."""

@@ -6,7 +6,7 @@ reading workers, Lightning asks for the first batches of the run, and of a resum
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +21,8 @@ from counterpoint.gather import active, all_gather
 from counterpoint.named import Named
 from counterpoint.randomness import key
 from counterpoint.refresh.refresh import Refresh, Space, Vectors, one_a_sample
+
+NOW = ""  # the towers that are trained
 
 
 class Column(nn.Module):
@@ -52,10 +54,23 @@ class Column(nn.Module):
 
 
 class Refreshed(nn.Module):
-    """The columns that a recipe names under `refresh`, for the training set."""
+    """The columns that a recipe names under `refresh`, for the training set.
 
-    def __init__(self, rules: Mapping[str, Refresh], dataset, *, seed: int = 0, workers: int = 0, skip: float = 0.0):
+    seen_by: name -> frozen towers, for columns that are made from what others than the trained towers see.
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[str, Refresh],
+        dataset,
+        *,
+        seed: int = 0,
+        workers: int = 0,
+        skip: float = 0.0,
+        seen_by: Mapping[str, nn.Module] | None = None,
+    ):
         super().__init__()
+        self.seen_by = Named(seen_by or {})
         self.columns = Named({name: Column(rule, len(dataset)) for name, rule in rules.items()})
         self.dataset, self.seed, self.workers, self.skip = dataset, seed, workers, skip
 
@@ -80,23 +95,30 @@ class Refreshed(nn.Module):
         if not due:
             return
         first = next(iter(towers))
-        wanted = {(modality or first, c.rule.space) for c in due.values() for modality in c.rule.modalities}
-        found = self._vectors(sorted(wanted), towers, pipelines, device)
+        found = {
+            who: self._vectors(who, sorted(wanted), towers, pipelines, device)
+            for who, wanted in _wanted(due.values(), first).items()
+        }
         for name, column in due.items():
-            space = column.rule.space
-            seen = {modality: found[modality or first, space] for modality in column.rule.modalities}
-            values = column.rule.make(seen, key(self.seed, "refresh", name, epoch)).to(column.values)
+            rule, made = column.rule, []
+            for who in rule.by or (NOW,):
+                seen = {modality: found[who][modality or first, rule.space] for modality in rule.modalities}
+                made.append(rule.make(seen, key(self.seed, "refresh", name, epoch, *rule.by and (who,))))
+            values = rule.joined(made).to(column.values)
             if active():
                 dist.broadcast(values, 0)  # computed alike; equal to the bit only by sending
             column.hold(values, epoch)
 
-    def _vectors(self, wanted: list[tuple[str, Space]], towers, pipelines, device) -> dict[tuple[str, Space], Vectors]:
+    def _vectors(
+        self, who: str, wanted: list[tuple[str, Space]], towers, pipelines, device
+    ) -> dict[tuple[str, Space], Vectors]:
         """A vector of every sample; each rank embeds its part of the data set."""
+        towers = towers if who == NOW else self.seen_by[who]
         world, rank = (dist.get_world_size(), dist.get_rank()) if active() else (1, 0)
         parts = np.array_split(np.arange(len(self.dataset)), world)
-        models = {"now": {modality: towers[modality] for modality in sorted({m for m, _ in wanted})}}
+        models = {who: {modality: towers[modality] for modality in sorted({m for m, _ in wanted})}}
         mine = self.dataset if world == 1 else torch.utils.data.Subset(self.dataset, parts[rank].tolist())
-        seen = embed(models, pipelines, mine, device=device, workers=self.workers, skip=self.skip)["now"]
+        seen = embed(models, pipelines, mine, device=device, workers=self.workers, skip=self.skip)[who]
         counts, found = [len(part) for part in parts], {}
         for modality, space in wanted:
             width = towers[modality].dim if space == "z" else towers[modality].encoder.width
@@ -106,3 +128,12 @@ class Refreshed(nn.Module):
                 rows, known = all_gather(rows, counts), all_gather(known.to(torch.uint8), counts).bool()
             found[modality, space] = Vectors(rows, known)
         return found
+
+
+def _wanted(columns: Iterable[Column], first: str) -> dict[str, set[tuple[str, Space]]]:
+    """Who has to embed the data set: which modalities, and h or z of each."""
+    found: dict[str, set[tuple[str, Space]]] = {}
+    for rule in (column.rule for column in columns):
+        for who in rule.by or (NOW,):
+            found.setdefault(who, set()).update((modality or first, rule.space) for modality in rule.modalities)
+    return found

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from counterpoint.batch import Features
+from counterpoint.encoders.exits import exits
+from counterpoint.encoders.text_transformer import pooled
 from counterpoint.errors import ComponentError
 from counterpoint.markers import Vocabulary
 
@@ -33,6 +35,7 @@ def audio_cnn(
     time, which must divide width: h is a bag of what is heard. segments: instead of it, h is this many stretches of the
     sound one after another, each its mean in width / 2 numbers: H = segments * width / 2. Speech and its transcript run side by
     side, so that stretches are alike; with heads `identity`, what one stretch teaches is known in all.
+    It also gives layers, 3 x (n, width): the means over real time after a quarter, half and three quarters of the blocks.
     Raises ComponentError for sizes that do not fit. Source: pre-norm residual blocks with GELU as in Liu et al.,
     "ConvNeXt", CVPR 2022, with full convolutions; attentive pooling from Okabe et al., Interspeech 2018.
     """
@@ -71,8 +74,6 @@ def _pool(who: str, width: int, heads: int, segments: int | None) -> nn.Module:
 
 
 class _Convolutions(nn.Module):
-    gives = frozenset({"tokens"})
-
     def __init__(
         self, who: str, mouth: nn.Module, width: int, depth: int, kernel: int, pool: nn.Module, dropout: float
     ):
@@ -81,15 +82,20 @@ class _Convolutions(nn.Module):
             raise ComponentError(f"encoder {who!r}: kernel must be odd; got {kernel}")
         self.mouth, self.width = mouth, pool.width
         self.blocks = nn.ModuleList(_Block(width, kernel, dropout) for _ in range(depth))
-        self.pool = pool
+        self.pool, self.exits = pool, exits(depth)
         self.dropout = nn.Dropout(dropout)
+        self.layer_widths = (width,) * len(self.exits)
+        self.gives = frozenset({"tokens", "layers"} if self.exits else {"tokens"})
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Features:
         x, mask = self.mouth(data, mask)  # (n, T, H), bool (n, T)
-        for block in self.blocks:
+        seen = []
+        for number, block in enumerate(self.blocks, 1):
             x = block(x, mask)
+            if number in self.exits:
+                seen.append(pooled(x, mask, "mean"))
         h, tokens = self.pool(x, mask)
-        return Features(self.dropout(h), tokens=tokens, mask=mask)
+        return Features(self.dropout(h), tokens=tokens, mask=mask, layers=tuple(seen))
 
 
 class _Frames(nn.Module):

@@ -67,7 +67,12 @@ def test_padding_does_not_change_a_row(name, short):
     padding = ~mask if name.startswith("text_cnn") else ~mask[:, None]
     out = encoder(data.masked_fill(padding, 7), mask)  # whatever stands in the padding
     torch.testing.assert_close(out.h[0], encoder(data[:1]).h[0], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(out.h[1], encoder(data[1:, ..., :short]).h[0], atol=1e-5, rtol=1e-4)
+    alone = encoder(data[1:, ..., :short])
+    torch.testing.assert_close(out.h[1], alone.h[0], atol=1e-5, rtol=1e-4)
+    assert [layer.shape[1] for layer in out.layers] == list(getattr(encoder, "layer_widths", ()))
+    assert ("layers" in encoder.gives) == (name in ("cnn", "text_cnn")) == bool(out.layers)
+    for padded, layer in zip(out.layers, alone.layers):
+        torch.testing.assert_close(padded[1], layer[0], atol=1e-5, rtol=1e-4)
 
 
 @every
