@@ -102,6 +102,7 @@ ASKS: dict[str, Ask] = {
     **{name: Ask("views", {"teacher": True}) for name in ("mod_x", "dcd", "selfdistill_fpt")},
     "autotcl": Ask(told={"stretches": 3}, change=tokens),
     "coca": Ask("pair", change=captions),
+    "matching": Ask("pair", change=tokens),
     "cmim": Ask("views", change=decoder, without=frozenset(OWN) - AXES.keys()),
     "pixpro": Ask(change=maps, without=NO_MAPS),
     "slotcon": Ask(told={"hidden": 8}, change=maps, without=NO_MAPS),

@@ -98,6 +98,7 @@ TABLES: dict[str, dict[str, str]] = {
         "cwcl": "counterpoint.objectives.cwcl:CWCL",
         "dialog2flow": "counterpoint.objectives.dialog2flow:Dialog2Flow",
         "m3col": "counterpoint.objectives.m3col:M3CoL",
+        "matching": "counterpoint.objectives.matching:Matching",
         "tsvlc": "counterpoint.objectives.edited_text:TSVLC",
         "supremix": "counterpoint.objectives.supremix:SupReMix",
         "mod_x": "counterpoint.objectives.distillation:ModX",

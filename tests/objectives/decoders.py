@@ -7,10 +7,11 @@ import torch
 
 from counterpoint.objectives.cmim import CMIM
 from counterpoint.objectives.coca import CoCa
+from counterpoint.objectives.matching import Matching
 from counterpoint.objectives.self_distillation import SelfDistillation
 from counterpoint.randomness import Draw, key
 from objectives.foundation import plain_clip
-from objectives.scenes import Case, D, aligned, average, dot, lse, total
+from objectives.scenes import Case, D, aligned, average, dot, lse, total, unit
 
 KNOWN = {
     "image": {"channels": 2, "token_width": D},
@@ -86,7 +87,53 @@ SMALL = {"width": 8, "heads": 2}
 coca = partial(CoCa, facts=facts("image", "text"), alone=1, crossing=1, **SMALL)
 cmim = partial(CMIM, dim=D, variance="a", depth=2, **SMALL)
 MANY = ("two modalities", "captions, some missing", "views and modalities")
+
+
+def plain_matching(o, m, temperature=0.5):
+    seed, found = int(torch.randint(1 << 62, ())), []
+    views = [e for e in o.student if e.role != "negative"]
+    for a, b in [(a, b) for n, a in enumerate(views) for b in views[n + 1 :] if a.modality != b.modality]:
+        terms, rows = [], list(aligned(a, b))
+        for i, j in rows:
+            terms.append(-judged(m, a, i, b, j)[1])
+        for mine, theirs, swap in ((a, b, False), (b, a, True)):
+            for pair in rows:
+                i = pair[swap]
+                others = [other for other in rows if a.row[other[0]] != a.row[pair[0]]]
+                if not others:
+                    continue
+                others.sort(key=lambda other: int(o.batch.index[a.row[other[0]]]))
+                weights = [
+                    (dot(unit(mine.z[i]), unit(theirs.z[other[1 - swap]])) / temperature).exp() for other in others
+                ]
+                u = Draw(key(seed, mine.view, theirs.view), o.batch.index[a.row[pair[0]]][None]).uniform(1).item()
+                reached = [total(weights[: n + 1]) / total(weights) for n in range(len(weights))]
+                j = next(other[1 - swap] for other, share in zip(others, reached) if share > u)
+                terms.append(-(judged(m, a, j, b, i) if swap else judged(m, a, i, b, j))[0])
+        found += [average(terms)] if terms else []
+    return average(found)
+
+
+def judged(m, a, i, b, j):
+    """log p(two samples), log p(one sample) of two rows' tokens, without padding."""
+    name = f"{a.modality}, {b.modality}"
+    if name not in m.fusions:
+        return judged(m, b, j, a, i)
+    asks, looked_at = a.tokens[i][a.mask[i]][None], b.tokens[j][b.mask[j]][None]
+    whole = lambda t: torch.ones(t.shape[:2], dtype=torch.bool)  # noqa: E731
+    return m.fusions[name](asks, whole(asks), looked_at, whole(looked_at))[0].log_softmax(0)
+
+
+matching = partial(Matching, facts=facts("image", "text"), temperature=0.5, width=8, layers=2, heads=2)
+
+
 CASES = {
+    "matching": Case(matching, plain_matching, MANY),
+    "matching, three modalities": Case(
+        partial(matching, facts=facts("image", "text", "ecg")),
+        plain_matching,
+        ("three modalities", "three modalities, some missing"),
+    ),
     "coca": Case(coca, plain_coca, MANY),
     "coca, three modalities": Case(
         partial(coca, facts=facts("image", "text", "ecg"), caption_weight=0.5),
