@@ -50,17 +50,18 @@ class Some(ViewGenerator):
         return [view, view[draw.chance(0.5)]]
 
 
-def main(path: str) -> None:
+def main(path: str, size: str) -> None:
+    size = int(size)
     torch.set_num_threads(1)
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     objectives = {
         "nce": InfoNCE(temperature=0.3, learnable=True, positives="subject"),
         "moco": MoCo(temperature=0.3, queue=16, momentum=0.9, modalities=["signal", "words"]),
-        "remember": Remember(size=21),
+        "remember": Remember(size=size),
         "follow": Follow(),
     }
     teacher = Teacher({"words": towers(("words",), dim=5)["words"]})
-    data, rules = HalfOfThem(size=21), {"cluster": KMeans(clusters=4, of="signal", every=None)}
+    data, rules = HalfOfThem(size=size), {"cluster": KMeans(clusters=4, of="signal", every=None)}
     made = towers()
     made["signal"] = Tower("signal", made["signal"].encoder, Whitening(width=16, dim=8, groups=8))
     made["signal"].head.whiten.eps = 1.0  # of few rows, covariances are near singular: rounding would be all there is
@@ -79,4 +80,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Two processes with the same global batch have the gradients of one."""
+"""Several processes with the same global batch have the gradients of one."""
 
 import os
 import socket
@@ -14,30 +14,33 @@ pytestmark = pytest.mark.xdist_group("ranks")  # what they share is made once
 HERE = Path(__file__).parent
 
 
-def run(command, path):
+
+def run(command, path, size):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE / "toy")]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(HERE / "ranks.py"), str(path)], env=environment, capture_output=True, text=True, timeout=300
-    )
+    command = [*command, str(HERE / "ranks.py"), str(path), str(size)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
+def recorded(tmp_path_factory, request):
+    """What one process records, and each of several: of a last batch of 5 with two, of batches of 3, 3 and 2 with three."""
+    world, folder = request.param, tmp_path_factory.mktemp("ranks")
+    size = {2: 21, 3: 24}[world]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    run([sys.executable], folder / "one")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
-    run(launcher, folder / "two")
-    return [torch.load(folder / name, weights_only=True) for name in ("one.0", "two.0", "two.1")]
+    run([sys.executable], folder / "one", size)
+    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={world}", f"--master-port={port}"]
+    run(launcher, folder / "many", size)
+    names = ["one.0", *(f"many.{rank}" for rank in range(world))]
+    return [torch.load(folder / name, weights_only=True) for name in names]
 
 
-def test_gradients_of_two_ranks_are_those_of_one(recorded):
+def test_gradients_of_several_ranks_are_those_of_one(recorded):
     """An uneven batch, a modality missing on one rank, a rank without samples, views of fewer rows included."""
-    one, first, second = (found["gradients"] for found in recorded)
-    assert len(one) == len(first) == len(second) == 6
+    one, first, *others = (found["gradients"] for found in recorded)
+    assert {len(steps) for steps in (one, first, *others)} == {6}
     for step, expected in enumerate(one):
         assert any(name.startswith("objectives.nce") for name in expected)
         own = [gradient for name, gradient in expected.items() if name.startswith("pipelines.signal")]
@@ -47,13 +50,13 @@ def test_gradients_of_two_ranks_are_those_of_one(recorded):
             torch.testing.assert_close(
                 first[step][name], gradient, rtol=1e-4, atol=2e-6, msg=lambda m, n=name, s=step: f"{n} at step {s}: {m}"
             )
-            assert torch.equal(first[step][name], second[step][name])
+            assert all(torch.equal(first[step][name], other[step][name]) for other in others)
 
 
-def test_queues_and_state_are_equal_on_both_ranks(recorded):
-    one, first, second = (found["state"] for found in recorded)
+def test_queues_and_state_are_equal_on_all_ranks(recorded):
+    one, first, *others = (found["state"] for found in recorded)
     for name, value in first.items():
-        assert torch.equal(value, second[name]), name
+        assert all(torch.equal(value, other[name]) for other in others), name
         if value.is_floating_point():
             torch.testing.assert_close(value, one[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
         else:
