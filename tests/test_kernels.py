@@ -303,3 +303,13 @@ def test_counts_and_sums_of_the_seen_keys():
     seen = (only[0][:, None] == only[1]) & (exclude[0][:, None] != exclude[1])
     assert torch.equal(counts(5, 9, exclude, only, keys.device), seen.sum(1))
     torch.testing.assert_close(sums(keys, exclude, only), seen.double() @ keys)
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_it_works_within_a_compiled_function(tiled, monkeypatch):
+    """Dynamo breaks the graph at the kernel and goes on behind it; values and gradients stay."""
+    monkeypatch.setattr(softmax, "DENSE", 0 if tiled else 10**9)
+    q, k = rows(9, 1), rows(9, 2)
+    loss = lambda a, b: 2 * info_nce(normalize(a, dim=1), normalize(b, dim=1), 0.2, direction="both")  # noqa: E731
+    compiled = torch.compile(loss, backend="eager")
+    assert_same(compiled(q, k), loss(q, k), q, k)

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
+from counterpoint.agreement import Problems, check_device, check_masks, check_modalities, check_scores
 from counterpoint.data.dataset import Spec
-from counterpoint.errors import ComponentError, DataError, RecipeError, suggest
+from counterpoint.errors import ComponentError, DataError, suggest
 from counterpoint.objectives.objective import Momentum, Needs, Objective, Offers, check
 from counterpoint.randomness import key, seed_all
 from counterpoint.recipe import Recipe
 from counterpoint.refresh.refresh import Refresh
 from counterpoint.sharing import share
 from counterpoint.side_by_side import Concatenated
-from counterpoint.tower import Tower, takes_mask, tune
+from counterpoint.tower import Tower, tune
 from counterpoint.views.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -39,26 +39,6 @@ class Assembly:
     refresh: dict[str, Refresh] = field(default_factory=dict)
     earlier: dict[str, Teacher] = field(default_factory=dict)  # stages that the teacher or a refresh is, by name
     seen_by: dict[str, Teacher] = field(default_factory=dict)  # those that refreshes name
-
-
-class _Problems:
-    """Collects mistakes, so that all of them are reported at once."""
-
-    def __init__(self):
-        self.found: list[str] = []
-
-    def attempt(self, build, default=None):
-        try:
-            return build()
-        except RecipeError as error:
-            self.found += error.problems
-        except (ComponentError, DataError) as error:
-            self.found.append(str(error))
-        return default
-
-    def stop(self) -> None:
-        if self.found:
-            raise RecipeError(list(dict.fromkeys(self.found)))
 
 
 def build_dataset(recipe: Recipe, split: str | None = None):
@@ -147,16 +127,16 @@ def assemble(recipe: Recipe) -> Assembly:
     Raises RecipeError with every lack at once: a modality the data does not have or that has no encoder, a value that
     nobody gives, an objective that needs what the recipe does not make.
     """
-    problems = _Problems()
-    _check_device(recipe, problems)
+    problems = Problems()
+    check_device(recipe, problems)
     for call in (recipe.optimizer, recipe.schedule):
         problems.attempt(call.build)
     dataset = problems.attempt(lambda: build_dataset(recipe))
     if dataset is None:
         problems.stop()
     spec: Spec = dataset.spec
-    _check_modalities(recipe, spec, problems)
-    _check_scores(recipe, dataset, problems)
+    check_modalities(recipe, spec, problems)
+    check_scores(recipe, dataset, problems)
     given = given_by(spec)
     known = [m for m in recipe.encoders if m in given]
     towers = {m: t for m in known if (t := problems.attempt(lambda m=m: build_tower(recipe, m, given[m])))}
@@ -165,7 +145,7 @@ def assemble(recipe: Recipe) -> Assembly:
     }
     problems.stop()
     problems.attempt(lambda: share(towers))
-    _check_masks(recipe, spec, towers, problems)
+    check_masks(recipe, spec, towers, problems)
     objectives = _build_objectives(recipe, spec, towers, problems)
     refresh = _refresh(recipe, spec, problems)
     offers = _offers(recipe, spec, towers, pipelines, refresh)
@@ -184,102 +164,12 @@ def assemble(recipe: Recipe) -> Assembly:
     )  # fmt: skip
 
 
-def _check_device(recipe: Recipe, problems: _Problems) -> None:
-    accelerator, devices = recipe.trainer.accelerator, recipe.trainer.devices
-    if accelerator == "mps" and not torch.backends.mps.is_available():
-        problems.found.append(f"{recipe.where('trainer.accelerator')}: no Apple GPU on this machine; use auto (or cpu)")
-    if isinstance(devices, int) and devices < 1 and devices != -1:
-        problems.found.append(f"{recipe.where('trainer.devices')}: expected 1 or more, or -1 for all; got {devices}")
-    if accelerator == "cpu" and isinstance(devices, list):
-        problems.found.append(
-            f"{recipe.where('trainer.devices')}: a list names GPUs; on a CPU give a number of processes"
-        )
-    if accelerator in ("gpu", "cuda"):
-        have = torch.cuda.device_count()
-        wanted = (
-            devices if isinstance(devices, int) else max(devices, default=0) + 1 if isinstance(devices, list) else 1
-        )
-        if not have:
-            problems.found.append(
-                f"{recipe.where('trainer.accelerator')}: {accelerator!r} asked for, and torch sees no GPU on this "
-                "machine; use trainer.accelerator: auto (or cpu)"
-            )
-        elif wanted > have:
-            problems.found.append(f"{recipe.where('trainer.devices')}: {wanted} GPUs asked for; torch sees {have}")
-
-
-def _check_modalities(recipe: Recipe, spec: Spec, problems: _Problems) -> None:
-    has = ", ".join(sorted(spec.modalities))
-    for modality in recipe.encoders:
-        if modality not in spec.modalities:
-            problems.found.append(
-                f"{recipe.where(f'encoders.{modality}')}: {modality!r} is not a modality of data "
-                f"{recipe.data.name!r}{suggest(modality, spec.modalities) if len(spec.modalities) > 1 else f'; it has: {has}'}"
-            )
-    for modality in spec.modalities:
-        if modality not in recipe.encoders:
-            problems.found.append(
-                f"{recipe.where('encoders')}: data {recipe.data.name!r} has the modality {modality!r} and the recipe no "
-                f"encoder for it; add encoders.{modality}, or leave it out of the data"
-            )
-
-
-def _check_scores(recipe: Recipe, dataset, problems: _Problems) -> None:
-    spec: Spec = dataset.spec
-    if recipe.evaluate and "test" not in spec.splits:
-        problems.found.append(
-            f"{recipe.where('evaluate')}: data {recipe.data.name!r} has no split 'test', it has: "
-            f"{', '.join(spec.splits)}; give it one, or leave `evaluate` out"
-        )
-    if recipe.evaluate and recipe.data.params.get("split", "train") == "test":
-        problems.found.append(
-            f"{recipe.where('data.split')}: training on the split that scores are taken on; leave `split` out"
-        )
-    columns = {*spec.groups, *spec.labels}
-    for call in recipe.evaluate:
-        evaluator = problems.attempt(call.build)
-        for name in sorted(evaluator.needs() - columns) if evaluator is not None else ():
-            problems.found.append(
-                f"{recipe.where(call.path)}: {name!r} is neither a label nor a group of data {recipe.data.name!r}; "
-                f"it has: {', '.join(sorted(columns)) or 'none'}"
-            )
-        for name in sorted(evaluator.needs() & columns) if evaluator is not None else ():
-            if (count := _values(dataset, name)) is not None and count < 2:
-                problems.found.append(
-                    f"{recipe.where(call.path)}: {name!r} has {count} value in data {recipe.data.name!r}; a score needs two"
-                )
-
-
-def _values(dataset, name: str) -> int | None:
-    """How many different known values a label or group has; None when the data set has no such column at hand."""
-    column = {**getattr(dataset, "groups", {}), **getattr(dataset, "labels", {})}.get(name)
-    if column is None:
-        return None
-    known = column[column >= 0] if column.dtype.kind in "iu" else column[column == column]
-    return len(set(known.tolist()))
-
-
-def _check_masks(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], problems: _Problems) -> None:
-    for modality, tower in towers.items():
-        facts = spec.modalities[modality]
-        if (
-            "length" in facts
-            and facts["length"] is None
-            and not takes_mask(tower.encoder)
-            and not recipe.views.get(modality)
-        ):
-            problems.found.append(
-                f"{recipe.where(f'encoders.{modality}')}: samples differ in length, and encoder {recipe.encoders[modality].name!r} "
-                f"takes no mask; crop them with a step under views.{modality}, or choose an encoder with a mask"
-            )
-
-
 def build_objectives(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower]) -> dict[str, Objective]:
     """The objectives of a recipe with their initial weights."""
-    return _build_objectives(recipe, spec, towers, _Problems())
+    return _build_objectives(recipe, spec, towers, Problems())
 
 
-def _build_objectives(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], problems: _Problems) -> dict:
+def _build_objectives(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], problems: Problems) -> dict:
     dims = {modality: tower.dim for modality, tower in towers.items()}
     if len(set(dims.values())) > 1:
         listed = ", ".join(f"{modality} {dim}" for modality, dim in dims.items())
@@ -300,7 +190,7 @@ def _build_objectives(recipe: Recipe, spec: Spec, towers: Mapping[str, Tower], p
     return built
 
 
-def _refresh(recipe: Recipe, spec: Spec, problems: _Problems) -> dict[str, Refresh]:
+def _refresh(recipe: Recipe, spec: Spec, problems: Problems) -> dict[str, Refresh]:
     """The columns that are made between epochs, whose names must be free and whose modalities must be there."""
     rules = {name: rule for name, call in recipe.refresh.items() if (rule := problems.attempt(call.build))}
     taken = dict.fromkeys(["index", *spec.groups, *spec.labels], f"of data {recipe.data.name!r}")
@@ -339,7 +229,7 @@ def _offers(
     )
 
 
-def _momentum(recipe: Recipe, needs: Mapping[str, Needs], problems: _Problems) -> Momentum | None:
+def _momentum(recipe: Recipe, needs: Mapping[str, Needs], problems: Problems) -> Momentum | None:
     asked = {name: need.momentum for name, need in needs.items() if need.momentum is not None}
     chosen = recipe.momentum
     if not asked:
