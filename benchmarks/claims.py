@@ -85,18 +85,18 @@ def _source(recipe: str, folder: Path) -> tuple[str | Path, list[str]]:
     return own, [f"data.path={table}"]
 
 
-def exclusive_or(bits: int = 5) -> str:
-    """Every pair of numbers of five bits and their exclusive or, as a table."""
+def exclusive_or(bits: int = 3, times: int = 8) -> str:
+    """Every pair of numbers of some bits and their exclusive or, each several times, as a table."""
     word = lambda number: " ".join(f"{number:0{bits}b}")  # noqa: E731
     pairs = [(a, b) for a in range(2**bits) for b in range(2**bits)]
     rows = [f"{word(a)},{word(b)},{word(a ^ b)},x{a ^ b}" for a, b in pairs]
-    return "\n".join(["first,second,third,answer", *rows]) + "\n"
+    return "\n".join(["first,second,third,answer", *rows * times]) + "\n"
 
 
 def run_all(wanted: list[tuple], values: dict[str, float]) -> None:
     """Run on every core, one thread each, and keep each value as soon as it is there."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(min(os.cpu_count() or 1, max(1, len(wanted))), maxtasksperchild=8) as pool:
+    with context.Pool(min(os.cpu_count() or 1, max(1, len(wanted))), maxtasksperchild=24) as pool:
         for key, value in pool.imap_unordered(value_of, wanted):
             values[key] = value
             write(values)
