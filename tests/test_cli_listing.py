@@ -112,6 +112,7 @@ def test_help_and_version_import_neither_packs_nor_pluggy(site, python):
 
 def test_list_gives_name_summary_and_provider(run):
     code, out, err = run("list", "encoder")
+    assert run("list", "encoders")[:2] == (code, out)
     lines = out.splitlines()
     assert code == 0
     lines = [fields for line in lines if (fields := re.split(r" {2,}", line))[-1].startswith("cp-")]
@@ -151,7 +152,7 @@ def test_show_asks_for_the_kind_when_two_have_the_name(run):
         (["show", "ill.net"], "skipped cp-ill 1.0"),
         (["show", "ultrasound.net"], "pip install counterpoint-ultrasound"),
         (["show", "a.net_0", "--kind", "vieww"], "did you mean 'view'?"),
-        (["list", "encoders"], "did you mean 'encoder'?"),
+        (["list", "encodres"], "did you mean 'encoder'?"),
         (["lsit"], "unknown command 'lsit'; did you mean 'list'?"),
         (["cp", "a/quickstrat"], "did you mean 'a/quickstart'?"),
         (["cp", "a/quickstart", "no/such/folder/x.yaml"], "No such file or directory"),

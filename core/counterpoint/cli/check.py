@@ -21,7 +21,6 @@ def run(args: argparse.Namespace) -> int:
         try_out(assembly)
     spec = assembly.dataset.spec
     modalities = ", ".join(f"{m} ({len(p.layout())} views)" for m, p in assembly.pipelines.items())
-    print(
-        f"{recipe.source}: ok; {spec.size} samples of {recipe.data.name}; {modalities}; {', '.join(assembly.objectives)}"
-    )
+    objectives = ", ".join(call.name for call in assembly.recipe.objectives.values())
+    print(f"{recipe.source}: ok; {spec.size} samples of {recipe.data.name}; {modalities}; {objectives}")
     return 0
