@@ -147,6 +147,18 @@ def test_the_loss_through_it(groups, monkeypatch):
     compared(loss, loss, (rows(90, 1), rows(90, 2)))
 
 
+def test_a_device_that_gets_other_numbers_gets_tiles(monkeypatch, caplog):
+    dispatch._fused.cache_clear()
+    assert dispatch._fused(DEVICE) is fused
+    monkeypatch.setattr(fused, "dense", lambda *arguments: tuple(2 * line for line in dense(*arguments)))
+    dispatch._fused.cache_clear()
+    try:
+        assert dispatch._fused(DEVICE) is None
+    finally:
+        dispatch._fused.cache_clear()
+    assert "Triton fails (the Triton kernels give other numbers than the dense form)" in caplog.text
+
+
 @pytest.mark.skipif(DEVICE == "cpu", reason="no CUDA device")
 def test_large_problems_on_the_device_take_it():
     q, k = rows(2000, 1).float(), rows(1500, 2).float()

@@ -14,7 +14,6 @@ pytestmark = pytest.mark.xdist_group("ranks")  # what they share is made once
 HERE = Path(__file__).parent
 
 
-
 def run(command, path, size):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE / "toy")]), "OMP_NUM_THREADS": "1"}
     command = [*command, str(HERE / "ranks.py"), str(path), str(size)]

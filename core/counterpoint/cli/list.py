@@ -15,7 +15,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     found = registry.installed()
     singular = (args.kind or "").removesuffix("s")  # `list objectives`, too
-    kinds = [singular if singular in KINDS else args.kind] if args.kind else [kind for kind in KINDS if found.names(kind)]
+    kinds = (
+        [singular if singular in KINDS else args.kind] if args.kind else [kind for kind in KINDS if found.names(kind)]
+    )
     for position, kind in enumerate(kinds):
         rows = [(c.name, shorten(c.summary), c.provider) for c in found.components(kind)]
         heading = f"{chr(10) if position else ''}{kind}\n" if len(kinds) > 1 else ""

@@ -42,11 +42,15 @@ def fused_for(z: Tensor) -> ModuleType | None:
 
 @cache
 def _fused(device: str) -> ModuleType | None:
+    """Tried once a process: a kernel that this device or this Triton cannot run costs its speed, not the training."""
     log = logging.getLogger("counterpoint.kernels")
     try:
         from counterpoint.kernels import fused
-    except ImportError as error:
-        log.info("contrast on %s: tiles in torch (Triton cannot be imported: %s)", device, error)
+
+        with torch.enable_grad(), torch.autocast(device, enabled=False):
+            fused.check(device)
+    except Exception as error:  # a compiler may raise anything
+        log.warning("contrast on %s: tiles in torch, Triton fails (%s)", device, " ".join(str(error).split())[:200])
         return None
     log.info("contrast on %s: Triton", device)
     return fused
