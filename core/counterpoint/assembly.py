@@ -149,6 +149,11 @@ def assemble(recipe: Recipe) -> Assembly:
     """
     problems = _Problems()
     _check_device(recipe, problems)
+    if (recipe.loader.micro_batch or 0) > recipe.loader.batch:
+        problems.found.append(
+            f"{recipe.where('loader.micro_batch')}: {recipe.loader.micro_batch} samples at a time of a batch of "
+            f"{recipe.loader.batch}; set loader.batch to what is contrasted, and micro_batch to what fits in memory"
+        )
     for call in (recipe.optimizer, recipe.schedule):
         problems.attempt(call.build)
     dataset = problems.attempt(lambda: build_dataset(recipe))
