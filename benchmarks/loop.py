@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from torch.utils.data import DataLoader, TensorDataset
 
+from counterpoint.allocation import keep_freed_memory
 from counterpoint.assembly import Assembly
 from counterpoint.batch import Batch, Outputs
 from counterpoint.data.dataset import Dataset, Spec
@@ -267,6 +268,7 @@ if __name__ == "__main__":
     parser.add_argument("--row", nargs=3, metavar=("NAME", "SIZE", "EPOCHS"), help="one row, as JSON")
     asked = parser.parse_args()
     if asked.row:
+        keep_freed_memory()  # in every row, as `counterpoint fit` does
         print(json.dumps(ROWS[asked.row[0]](asked.row[1], int(asked.row[2])).least()))
     else:
         main(asked.epochs)

@@ -4,7 +4,7 @@
 
 Every row runs in a process of its own with one thread: CPU seconds of the process, the least over calls on one batch.
 Every sample has random numbers of its own in every row; peers that draw once a call are called once a sample (once a
-clip for video). Peers that are not installed are named. Writes benchmarks/results/views.json.
+clip for video). Freed memory is kept for the next call, as `counterpoint fit` keeps it, for peers too. Peers that are not installed are named. Writes benchmarks/results/views.json.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from counterpoint.allocation import keep_freed_memory
 from counterpoint.batch import View
 from counterpoint.registry import installed
 from counterpoint.views.pipeline import Pipeline
@@ -159,6 +160,7 @@ def ours(problem: str, name: str) -> Views:
 
 def measure(problem: str, name: str, seconds: float) -> float:
     """Samples a second, by the fastest call."""
+    keep_freed_memory()
     views = PEERS[problem][name]() if name in PEERS[problem] else ours(problem, name)
     batch = torch.rand(SHAPES[problem], generator=torch.Generator().manual_seed(0))
     views(batch)
