@@ -4,7 +4,8 @@
 
 Every row runs in a process of its own with one thread: CPU seconds of the process, the least over calls on one batch.
 Every sample has random numbers of its own in every row; peers that draw once a call are called once a sample (once a
-clip for video). Freed memory is kept for the next call, as `counterpoint fit` keeps it, for peers too. Peers that are not installed are named. Writes benchmarks/results/views.json.
+clip for video). Freed memory is kept for the next call, as `counterpoint fit` keeps it, for peers too. Peers that are
+not installed are named. Writes benchmarks/results/views.json.
 """
 
 from __future__ import annotations
