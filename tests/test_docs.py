@@ -33,6 +33,12 @@ def test_the_reference_is_up_to_date():
     assert ran.returncode == 0, ran.stderr
 
 
+def test_the_speed_of_the_readme_is_what_was_recorded():
+    command = "import speed, sys; sys.exit(speed.readme() != speed.README.read_text(encoding='utf-8'))"
+    ran = subprocess.run([sys.executable, "-c", command], cwd=ROOT / "benchmarks", capture_output=True, text=True)
+    assert ran.returncode == 0, f"python benchmarks/speed.py; {ran.stderr}"
+
+
 def test_the_python_of_the_readme_runs():
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     scope = {}

@@ -13,7 +13,7 @@ import torch
 from counterpoint.cli import main
 from counterpoint.errors import RecipeError, RunError
 from counterpoint.extent import is_first_rank, length_of
-from counterpoint.fit import _check_data
+from counterpoint.fit import _check_data, _reason
 from counterpoint.recipe import TrainerOptions
 from counterpoint.run import Run
 
@@ -194,6 +194,10 @@ MISTAKES = {
     "misspelt option": (["encoders.signal.widht=3"], ["encoders.signal.widht", "did you mean 'width'?"]),
     "unknown component": (["objective=info_nec"], ["info_nec", "did you mean 'info_nce'?"]),
     "batch of one": (["loader.batch=1"], ["the smallest batch that makes sense is loader.batch: 2"]),
+    "micro-batch beyond the batch": (
+        ["loader.micro_batch=32"],
+        ["loader.micro_batch=32: 32 samples at a time of a batch of 16"],
+    ),
     "absent GPU": (["trainer.accelerator=gpu"], ["trainer.accelerator", "no GPU", "auto"]),
     "no such group": (
         ["objective.nce.positives=patient"],
@@ -443,3 +447,32 @@ def test_texts_of_a_table_train_beside_lexical_baselines(tmp_path):
     encoder = counterpoint.load(run, "question")
     assert encoder(reader.ids("where is the cow")[None]).h.shape == (1, 16)
     assert counterpoint.tokenizer(run, "answer").ids("abc").tolist() == [100, 101, 102]
+
+
+@pytest.mark.parametrize(
+    ("micro", "kept", "said"),
+    [
+        (None, True, "--resume {run} loader.micro_batch=512,"),
+        (48, True, "--resume {run} loader.micro_batch=32,"),
+        (2, False, "nothing is lost yet: start again with loader.micro_batch=1,"),
+        (1, False, "one sample at a time is too much"),
+    ],
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=["gpu", "host"],
+)
+def test_out_of_memory_says_which_micro_batch_to_try(error, micro, kept, said, tmp_path):
+    run = Run(tmp_path)
+    if kept:
+        run.checkpoints().mkdir()
+        (run.checkpoints() / "step-00000010.ckpt").touch()
+    recipe = SimpleNamespace(loader=SimpleNamespace(batch=1024, micro_batch=micro))
+    loop = SimpleNamespace(trainer=SimpleNamespace(global_step=10, world_size=1))
+    message = _reason(error, recipe, loop, run)
+    assert message.startswith("out of memory at 10 steps; ") and len(message.splitlines()) == 1
+    assert said.format(run=tmp_path) in message

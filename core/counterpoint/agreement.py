@@ -57,6 +57,16 @@ def check_device(recipe: Recipe, problems: Problems) -> None:
             problems.found.append(f"{recipe.where('trainer.devices')}: {wanted} GPUs asked for; torch sees {have}")
 
 
+def check_micro_batch(recipe: Recipe, problems: Problems) -> None:
+    """A micro-batch larger than the batch it is a part of."""
+    micro, batch = recipe.loader.micro_batch or 0, recipe.loader.batch
+    if micro > batch:
+        problems.found.append(
+            f"{recipe.where('loader.micro_batch')}: {micro} samples at a time of a batch of {batch}; set loader.batch to "
+            "what is contrasted, and micro_batch to what fits in memory"
+        )
+
+
 def check_modalities(recipe: Recipe, spec: Spec, problems: Problems) -> None:
     """Modalities that only the data or only the recipe has."""
     has = ", ".join(sorted(spec.modalities))

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from counterpoint.agreement import Problems, check_device, check_masks, check_modalities, check_scores
+from counterpoint.agreement import (
+    Problems,
+    check_device,
+    check_masks,
+    check_micro_batch,
+    check_modalities,
+    check_scores,
+)
 from counterpoint.data.dataset import Spec
 from counterpoint.errors import ComponentError, DataError, suggest
 from counterpoint.objectives.objective import Momentum, Needs, Objective, Offers, check
@@ -129,6 +136,7 @@ def assemble(recipe: Recipe) -> Assembly:
     """
     problems = Problems()
     check_device(recipe, problems)
+    check_micro_batch(recipe, problems)
     for call in (recipe.optimizer, recipe.schedule):
         problems.attempt(call.build)
     dataset = problems.attempt(lambda: build_dataset(recipe))

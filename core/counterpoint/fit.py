@@ -179,12 +179,9 @@ def _reason(error: RuntimeError, recipe: Recipe, loop, run: Run) -> str | None:
     """What the user can do about an error of torch's, when that is known."""
     text = str(error)
     again = f"counterpoint fit --resume {run.folder if is_first_rank() else 'latest'}"
-    if isinstance(error, torch.OutOfMemoryError):
-        size = recipe.loader.micro_batch or recipe.loader.batch
-        return (
-            f"out of memory at {loop.trainer.global_step} steps; the checkpoint is intact. Go on with a smaller "
-            f"micro-batch: {again} loader.micro_batch={max(1, size // 2)} ({text.splitlines()[0]})"
-        )
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:  # of a GPU, of the host
+        kept = not is_first_rank() or any(run.folder.glob("checkpoints/**/*.ckpt"))
+        return _out_of_memory(recipe, loop.trainer, again if kept else None, text.splitlines()[0])
     if "not used in producing the loss" in text:
         unused = [name for name, p in loop.named_parameters() if p.requires_grad and p.grad is None]
         return (
@@ -194,6 +191,17 @@ def _reason(error: RuntimeError, recipe: Recipe, loop, run: Run) -> str | None:
     if "by peer" in text:
         return f"another process of this run has died; go on with: {again}"
     return None
+
+
+def _out_of_memory(recipe: Recipe, trainer, again: str | None, reason: str) -> str:
+    """The largest power of two below what was encoded at a time, with the command; of one sample there is no part."""
+    size = recipe.loader.micro_batch or -(-recipe.loader.batch // trainer.world_size)
+    if size == 1:
+        remedy = "one sample at a time is too much: take a smaller encoder, shorter inputs, or fewer views"
+    else:
+        smaller = f"loader.micro_batch={1 << ((size - 1).bit_length() - 1)}, which leaves the gradient as it is"
+        remedy = f"go on with {again} {smaller}" if again else f"nothing is lost yet: start again with {smaller}"
+    return f"out of memory at {trainer.global_step} steps; {remedy} ({reason[:200]})"
 
 
 def _loop(assembly: Assembly):

@@ -12,6 +12,7 @@ with those of the towers; one with a loss of its own (`TrainableView`) learns by
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -191,7 +192,7 @@ class Loop(LightningModule):
 
     def check_finite(self) -> None:
         """Stop on a loss that was not finite; looked at one step later, when no device has to wait for it."""
-        if self.last_loss is not None and not torch.isfinite(self.last_loss):
+        if self.last_loss is not None and not math.isfinite(self.last_loss.item()):
             raise TrainingError(
                 f"the loss is not finite at step {self.trainer.global_step}: lower optimizer.lr, or set "
                 "trainer.gradient_clip_val: 1.0; the checkpoints before this step are intact"

@@ -52,15 +52,15 @@ def _signed(value: int) -> int:
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def splitmix64(x: Tensor) -> Tensor:
     """The SplitMix64 finaliser (Steele, Lea and Flood, OOPSLA 2014, figure 14) of every int64 of `x`."""
-    x = x + _signed(0x9E3779B97F4A7C15)
-    x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
-    return x ^ _shift(x, 31)
+    x = x + _signed(0x9E3779B97F4A7C15)  # in place from here on: the sum is no one else's
+    x.bitwise_xor_(_shift(x, 30)).mul_(_signed(0xBF58476D1CE4E5B9))
+    x.bitwise_xor_(_shift(x, 27)).mul_(_signed(0x94D049BB133111EB))
+    return x.bitwise_xor_(_shift(x, 31))
 
 
 class Draw:
@@ -87,10 +87,11 @@ class Draw:
         keys, count = self._row_keys(), int(np.prod(shape, dtype=np.int64))
         if count <= self.SMALL:
             numbers = splitmix64(keys[:, None] + torch.arange(count, device=keys.device))
-            values = (_shift(numbers, 40)).to(torch.float32) * 2.0**-24
+            values = _shift(numbers, 40).to(torch.float32).mul_(2.0**-24)
         else:
             values = self._generate(keys, count, "uniform_")
-        return values.view(len(self), *shape) * (high - low) + low
+        values = values.view(len(self), *shape)
+        return values if (low, high) == (0.0, 1.0) else values * (high - low) + low
 
     def positions(self, length: int) -> Tensor:
         """float32 (n, length) in [0, 1): one number a position; a longer row begins with the numbers of a shorter one."""
@@ -102,7 +103,7 @@ class Draw:
         count = int(np.prod(shape, dtype=np.int64))
         if count <= self.SMALL:
             u, v = self.uniform(count), self.uniform(count)
-            values = torch.sqrt(-2.0 * torch.log1p(-u)) * torch.cos(2.0 * torch.pi * v)  # Box-Muller
+            values = u.neg_().log1p_().mul_(-2.0).sqrt_().mul_(v.mul_(2.0 * torch.pi).cos_())  # Box-Muller
         else:
             values = self._generate(self._row_keys(), count, "normal_")
         return values.view(len(self), *shape)

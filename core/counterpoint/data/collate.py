@@ -80,6 +80,8 @@ def _view(modality: str, rows: list[Tensor], row: list[int], part: list[int]) ->
 
 def _plain(x: Any) -> Tensor:
     """`x` with one of few dtypes: float64 -> float32, integers -> int64; bytes, bool and smaller floats as they are."""
+    if isinstance(x, Tensor) and x.dtype == torch.float32:  # most rows: this is called for every one
+        return x
     x = torch.as_tensor(x)
     if x.dtype == torch.float64:
         return x.float()
@@ -88,12 +90,12 @@ def _plain(x: Any) -> Tensor:
 
 
 def _stack(modality: str, rows: list[Tensor]) -> tuple[Tensor, Tensor | None]:
-    shapes, dtypes = {tuple(x.shape) for x in rows}, {x.dtype for x in rows}
+    shapes, dtypes = {x.shape for x in rows}, {x.dtype for x in rows}
     if len(dtypes) > 1:
         raise DataError(f"modality {modality!r}: rows of different types: {_some(dtypes)}")
     if len(shapes) == 1:
         return torch.stack(rows), None
-    dim = _varying(modality, shapes)
+    dim = _varying(modality, {tuple(shape) for shape in shapes})
     length = torch.tensor([x.shape[dim] for x in rows])
     longest = int(length.max())
     mask = torch.arange(longest) < length[:, None]  # (n, L)

@@ -114,7 +114,7 @@ class MSD(ALBEF):
         loss = (1 - alpha) * -mean_i log p_ii + alpha * mean_i KL(y_i || p_i), the mean over ordered pairs of modalities
 
     The paper's batch is an accumulation window whose momentum keys are computed first. Here it is loader.batch, encoded
-    in parts of trainer.micro_batch rows: every row then meets all keys, with the same memory.
+    in parts of loader.micro_batch rows: every row then meets all keys, with the same memory.
 
     Derived from the paper's abstract, its formula not read. With alpha 0 it is InfoNCE against momentum keys, with alpha 1
     the student follows the momentum encoders alone; the gradient by logits is p - alpha y - (1 - alpha) onehot, as it

@@ -1,0 +1,274 @@
+"""The loop's own cost: steps a second of `counterpoint fit` against a loop written by hand, at 1 ms and at 20 ms a step.
+
+    python benchmarks/loop.py [--epochs 5]
+
+One problem (two noisy views of vectors in memory, an MLP, NT-Xent, AdamW, a cosine schedule), in four ways: `bare`, plain
+PyTorch; `parts`, the same loop by hand over this project's reading, views, tower and objective; `lightning`, Lightning's
+Trainer as it comes with `self.log` every step; `counterpoint`, what `counterpoint fit` runs: default callbacks, logging
+and checkpoints. Its ratio to `parts` is the loop's own; to `bare`, also what it costs that every sample is read and every
+view made from seeds of their own. Every row runs in a process of its own on one thread. Times are CPU seconds of the process (device
+included on CUDA), the least of several epochs. Writes benchmarks/results/loop.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+from torch.utils.data import DataLoader, TensorDataset
+
+from counterpoint.allocation import keep_freed_memory
+from counterpoint.assembly import Assembly
+from counterpoint.batch import Batch, Outputs
+from counterpoint.data.dataset import Dataset, Spec
+from counterpoint.fit import _loader, _loop
+from counterpoint.heads import MLP
+from counterpoint.objectives.nt_xent import NTXent
+from counterpoint.optim import cosine
+from counterpoint.recipe import load
+from counterpoint.run import Run
+from counterpoint.tower import Tower
+from counterpoint.trainer import build_trainer
+from counterpoint.views.copies import Copies
+from counterpoint.views.pipeline import Pipeline
+from counterpoint.views.signal import Noise
+
+RESULTS = Path(__file__).parent / "results" / "loop.json"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+BATCH, FEATURES, SIGMA, TEMPERATURE, LR = 64, 64, 0.1, 0.1, 1e-3
+BATCHES = 200  # in an epoch
+SIZES = {"1 ms": (96, 1), "20 ms": (768, 2)}  # about what a bare step takes: width and depth of the MLP
+GOALS = {"1 ms": 0.70, "20 ms": 0.98}  # the loop's steps a second as a share of those of the same parts by hand
+
+# The sections that a loop is run by; data, encoder and views are made below, so that every row has the same ones.
+RECIPE = """
+data:      {{use: ecg.pigcvp}}
+loader:    {{batch: {batch}}}
+encoders:  {{signal: {{use: ecg.resnet1d}}}}
+objective: {{use: nt_xent, temperature: {temperature}}}
+optimizer: {{use: adamw, lr: {lr}}}
+trainer:   {{max_epochs: {epochs}}}
+"""
+
+
+class Encoder(nn.Sequential):
+    """An MLP of (n, 1, features) that says its width."""
+
+    def __init__(self, width: int, depth: int):
+        layers = [nn.Flatten(), nn.Linear(FEATURES, width), nn.GELU()]
+        for _ in range(depth):
+            layers += [nn.Linear(width, width), nn.GELU()]
+        super().__init__(*layers)
+        self.width = width
+
+
+class Memory(Dataset):
+    """Vectors in memory."""
+
+    def __init__(self):
+        self.rows = torch.randn(BATCH * BATCHES, 1, FEATURES, generator=torch.Generator().manual_seed(0))
+        facts = {"channels": 1, "length": FEATURES}
+        self.spec = Spec(len(self.rows), {"signal": facts}, in_memory=True)
+
+    def inputs(self, index: int) -> dict[str, Tensor]:
+        return {"signal": self.rows[index]}
+
+
+def model(size: str) -> tuple[Encoder, MLP]:
+    torch.manual_seed(0)
+    width, depth = SIZES[size]
+    return Encoder(width, depth), MLP(width=width, dim=64)
+
+
+def contrast(a: Tensor, b: Tensor) -> Tensor:
+    z, n = normalize(torch.cat([a, b]), dim=1), len(a)
+    logits = (z @ z.T / TEMPERATURE).fill_diagonal_(-torch.inf)
+    return cross_entropy(logits, torch.arange(2 * n, device=z.device).roll(n))
+
+
+class Clock:
+    """CPU seconds a step, of each epoch."""
+
+    def __init__(self):
+        self.marks: list[float] = []
+
+    def mark(self) -> None:
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        self.marks.append(time.process_time() if DEVICE == "cpu" else time.perf_counter())
+
+    def least(self) -> float:
+        return min(b - a for a, b in zip(self.marks, self.marks[1:])) / BATCHES
+
+
+class Timed(Callback):
+    """The clock looked at as each epoch's first batch begins: what happens between epochs counts."""
+
+    def __init__(self, clock: Clock):
+        self.clock = clock
+
+    def on_train_batch_start(self, trainer: Trainer, module, batch, batch_idx: int) -> None:
+        if batch_idx == 0:
+            self.clock.mark()
+
+
+def by_hand(batches, step: Callable, parameters, epochs: int) -> Clock:
+    """`step(batch, number)` gives the loss; every tenth is read, as a person would to see it fall."""
+    optimizer, clock, number = torch.optim.AdamW(parameters, lr=LR), Clock(), 0
+    factor, steps = cosine(), epochs * BATCHES
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, steps))
+    for _ in range(epochs):
+        clock.mark()
+        for batch in batches:
+            optimizer.zero_grad()
+            loss = step(batch, number)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            number += 1
+            if number % 10 == 0:
+                loss.item()
+    return clock
+
+
+def vectors() -> DataLoader:
+    return DataLoader(TensorDataset(Memory().rows), batch_size=BATCH, shuffle=True)
+
+
+def bare(size: str, epochs: int) -> Clock:
+    net = nn.Sequential(*model(size)).to(DEVICE)
+
+    def step(batch: list[Tensor], number: int) -> Tensor:
+        x = batch[0].to(DEVICE)
+        return contrast(*(net(x + SIGMA * torch.randn_like(x)) for _ in range(2)))
+
+    return by_hand(vectors(), step, net.parameters(), epochs)
+
+
+def lightning(size: str, epochs: int) -> Clock:
+    net, clock = nn.Sequential(*model(size)), Clock()
+
+    class Stock(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def training_step(self, batch: list[Tensor], number: int) -> Tensor:
+            x = batch[0]
+            loss = contrast(*(self.net(x + SIGMA * torch.randn_like(x)) for _ in range(2)))
+            self.log("loss", loss, prog_bar=True)
+            return loss
+
+        def configure_optimizers(self):
+            optimizer, factor = torch.optim.AdamW(self.parameters(), lr=LR), cosine()
+            make = torch.optim.lr_scheduler.LambdaLR
+            schedule = make(optimizer, lambda step: factor(step, epochs * BATCHES))
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(max_epochs=epochs, default_root_dir=folder, callbacks=[Timed(clock)], devices=1)
+        trainer.fit(Stock(), vectors())
+    return clock
+
+
+def assembled(size: str, epochs: int, folder: Path) -> Assembly:
+    path = folder / "recipe.yaml"
+    path.write_text(RECIPE.format(batch=BATCH, temperature=TEMPERATURE, lr=LR, epochs=epochs))
+    dataset, tower = Memory(), Tower("signal", *model(size))
+    views = Pipeline("signal", [Copies(n=2), Noise(sigma=SIGMA)])
+    objective = NTXent(temperature=TEMPERATURE)
+    return Assembly(
+        load(path), dataset, {"signal": {}}, {"signal": tower}, {"signal": views}, {"loss": objective}, None
+    )
+
+
+def parts(size: str, epochs: int) -> Clock:
+    with tempfile.TemporaryDirectory() as folder:
+        assembly = assembled(size, epochs, Path(folder))
+    recipe, plan, loop = _loop(assembly)
+    loop.to(DEVICE)
+    tower, pipeline, objective = loop.towers["signal"], loop.pipelines["signal"], loop.objectives["loss"]
+
+    def step(batch: Batch, number: int) -> Tensor:
+        batch = batch.to(DEVICE)
+        views = pipeline(batch.inputs["signal"], batch.index, 0, number)
+        return objective(Outputs([tower(view, place) for place, view in enumerate(views)], batch))[0]
+
+    return by_hand(_loader(recipe, assembly, plan), step, loop.parameters(), epochs)
+
+
+def counterpoint(size: str, epochs: int) -> Clock:
+    with tempfile.TemporaryDirectory() as folder:
+        assembly, clock = assembled(size, epochs, Path(folder)), Clock()
+        recipe, plan, loop = _loop(assembly)
+        run = Run.create("loop", Path(folder))
+        trainer = build_trainer(assembly, run, None, loop, len(plan), 0, print)
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        plan.position = lambda: progress.total.ready
+        trainer.callbacks.append(Timed(clock))
+        trainer.fit(loop, _loader(recipe, assembly, plan))
+    return clock
+
+
+ROWS = {"bare": bare, "parts": parts, "lightning": lightning, "counterpoint": counterpoint}
+
+
+def alone(name: str, size: str, epochs: int) -> float:
+    command = [sys.executable, "-W", "ignore", __file__, "--row", name, size, str(epochs)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        sys.exit(f"{name} at {size}: {done.stderr.strip()[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(epochs: int) -> None:
+    where = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{platform.machine()}, one thread"
+    print(f"batch {BATCH}, on {where}\n{'':22}{'ms a step':>12}{'steps/s':>10}{'x bare':>9}{'x parts':>9}{'goal':>8}")
+    rows = []
+    for size, goal in GOALS.items():
+        seconds = {}
+        for name in ROWS:
+            seconds[name] = alone(name, size, epochs)
+            row = {"size": size, "name": name, "seconds": seconds[name], "of_bare": seconds["bare"] / seconds[name]}
+            if name == "counterpoint":
+                row |= {"of_parts": seconds["parts"] / seconds[name], "goal": goal}
+            rows.append(row)
+            print(f"{size:8}{name:14}" + _shown(row), flush=True)
+    stored = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    stored[DEVICE] = {
+        "date": datetime.now(UTC).date().isoformat(), "machine": where, "batch": BATCH, "epochs": epochs,
+        "versions": {"torch": torch.__version__, "lightning": version("lightning"), "python": platform.python_version()},
+        "rows": rows,
+    }  # fmt: skip
+    RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
+
+
+def _shown(row: dict) -> str:
+    own = f"{row['of_parts']:9.2f}{row['goal']:8.2f}" if "goal" in row else ""
+    return f"{row['seconds'] * 1e3:12.2f}{1 / row['seconds']:10.0f}{row['of_bare']:9.2f}{own}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=5, help=f"epochs of {BATCHES} batches")
+    parser.add_argument("--row", nargs=3, metavar=("NAME", "SIZE", "EPOCHS"), help="one row, as JSON")
+    asked = parser.parse_args()
+    if asked.row:
+        keep_freed_memory()  # in every row, as `counterpoint fit` does
+        print(json.dumps(ROWS[asked.row[0]](asked.row[1], int(asked.row[2])).least()))
+    else:
+        main(asked.epochs)

@@ -1,0 +1,228 @@
+"""Samples a second of the packs' view generators on one core, beside what others offer for the same.
+
+    python benchmarks/views.py [--seconds 3]
+
+Every row runs in a process of its own with one thread: CPU seconds of the process, the least over calls on one batch.
+Every sample has random numbers of its own in every row; peers that draw once a call are called once a sample (once a
+clip for video). Freed memory is kept for the next call, as `counterpoint fit` keeps it, for peers too. Peers that are
+not installed are named. Writes benchmarks/results/views.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from counterpoint.allocation import keep_freed_memory
+from counterpoint.batch import View
+from counterpoint.registry import installed
+from counterpoint.views.pipeline import Pipeline
+
+RESULTS = Path(__file__).parent / "results" / "views.json"
+Views = Callable[[Tensor], object]  # of a batch as our pack takes it
+
+ECG = [("ecg.crop", {"samples": 800}), ("ecg.scale", {}), ("ecg.time_mask", {"fraction": (0.1, 0.3)})]
+OURS: dict[str, dict[str, list[tuple[str, dict]]]] = {
+    "ecg": {
+        "counterpoint": [*ECG, ("ecg.noise", {"sigma": 0.05})],
+        "counterpoint, noise bank": [*ECG, ("ecg.noise", {"sigma": 0.05, "bank": 1 << 20})],
+    },
+    "ct, in-plane": {"counterpoint": [("medical.rotate", {"plane": "axial"}), ("medical.intensity", {})]},
+    "ct, full 3D": {"counterpoint": [("medical.rotate", {}), ("medical.intensity", {})]},
+    "video": {"counterpoint": [("video.crop_resize", {}), ("video.flip", {}), ("video.colour_jitter", {"p": 1.0})]},
+    "points": {"counterpoint": [("points3d.rotate", {}), ("points3d.scale", {}), ("points3d.jitter", {})]},
+    "spectrogram": {"counterpoint": [("audio_text.time_mask", {}), ("audio_text.frequency_mask", {})]},
+}
+SHAPES = {
+    "ecg": (64, 12, 1000), "ct, in-plane": (4, 1, 64, 64, 64), "ct, full 3D": (4, 1, 64, 64, 64),
+    "video": (8, 3, 16, 112, 112), "points": (128, 3, 1024), "spectrogram": (64, 64, 256),
+}  # fmt: skip
+GOALS = {  # problem -> how many times the samples a second of which peer
+    "ecg": (4.0, "tsai"), "ct, in-plane": (8.0, "monai"), "ct, full 3D": (1.2, "monai"), "video": (1.2, "torchvision"),
+    "points": (2.5, "numpy"), "spectrogram": (5.0, "torchvision"),
+}  # fmt: skip
+
+
+def each(one: Callable[[Tensor], object]) -> Views:
+    return lambda batch: [one(sample) for sample in batch]
+
+
+def tsai_ecg() -> Views:
+    from tsai.data.core import TSTensor
+    from tsai.data.transforms import TSCutOut, TSMagAddNoise, TSMagScale, TSRandomCropPad
+
+    steps = [TSRandomCropPad(magnitude=0.2), TSMagScale(magnitude=0.1), TSMagAddNoise(magnitude=0.05), TSCutOut(0.2)]
+
+    def one(sample: Tensor) -> Tensor:
+        x = TSTensor(sample[None])
+        for step in steps:
+            x = step(x, split_idx=0)
+        return x
+
+    return each(one)
+
+
+def monai_ct(plane: bool) -> Callable[[], Views]:
+    def make() -> Views:
+        from monai.transforms import Compose, RandAffined, RandScaleIntensityd, RandShiftIntensityd
+
+        angle = math.radians(15)
+        turn = (angle, 0.0, 0.0) if plane else (angle,) * 3
+        steps = Compose([
+            RandAffined("scan", prob=1.0, rotate_range=turn, padding_mode="border", mode="bilinear"),
+            RandScaleIntensityd("scan", factors=0.25, prob=1.0),
+            RandShiftIntensityd("scan", offsets=0.25, prob=1.0),
+        ])  # fmt: skip
+        return each(lambda sample: steps({"scan": sample}))
+
+    return make
+
+
+def torchvision_video() -> Views:
+    from torchvision.transforms import v2
+
+    steps = v2.Compose([
+        v2.RandomResizedCrop(112, scale=(0.3, 1.0), ratio=(0.5, 2.0), antialias=True),
+        v2.RandomHorizontalFlip(), v2.ColorJitter(0.8, 0.8, 0.8, 0.2),
+    ])  # fmt: skip
+    return each(lambda clip: steps(clip.transpose(0, 1)))  # (frames, channels, height, width)
+
+
+def torchvision_spectrogram() -> Views:
+    from torchvision.transforms import v2
+
+    _, bands, frames = SHAPES["spectrogram"]
+    wide = lambda size, other: {"p": 1.0, "scale": (0.01, 0.15), "ratio": (size / other * 4, size / other * 8)}  # noqa: E731
+    erase = [v2.RandomErasing(**wide(bands, frames)) for _ in range(2)]
+    erase += [v2.RandomErasing(**{**wide(bands, frames), "ratio": (0.02, 0.06)}) for _ in range(2)]
+    steps = v2.Compose(erase)
+    return each(lambda sample: steps(sample[None]))
+
+
+def numpy_points() -> Views:
+    generator = np.random.default_rng(0)
+
+    def one(sample: Tensor) -> Tensor:
+        points, angle = sample.numpy().T, generator.uniform(-math.pi, math.pi)  # (points, 3)
+        cos, sin = math.cos(angle), math.sin(angle)
+        turned = points @ np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], dtype=np.float32)
+        jitter = np.clip(0.01 * generator.standard_normal(points.shape), -0.05, 0.05)
+        return torch.from_numpy((turned * generator.uniform(0.8, 1.25) + jitter).astype(np.float32))
+
+    return lambda batch: torch.stack([one(sample) for sample in batch])
+
+
+def numpy_spectrogram() -> Views:
+    generator = np.random.default_rng(0)
+
+    def one(sample: Tensor) -> Tensor:
+        x = sample.numpy().copy()
+        level = x.mean()
+        for axis, widest in ((1, 20), (1, 20), (0, 8), (0, 8)):
+            width = generator.integers(0, widest + 1)
+            start = generator.integers(0, x.shape[axis] - width + 1)
+            x[(slice(None),) * axis + (slice(start, start + width),)] = level
+        return torch.from_numpy(x)
+
+    return lambda batch: torch.stack([one(sample) for sample in batch])
+
+
+PEERS: dict[str, dict[str, Callable[[], Views]]] = {
+    "ecg": {"tsai": tsai_ecg},
+    "ct, in-plane": {"monai": monai_ct(True)},
+    "ct, full 3D": {"monai": monai_ct(False)},
+    "video": {"torchvision": torchvision_video},
+    "points": {"numpy": numpy_points},
+    "spectrogram": {"torchvision": torchvision_spectrogram, "numpy": numpy_spectrogram},
+}
+
+
+def ours(problem: str, name: str) -> Views:
+    registry = installed()
+    steps = [registry.find("view", step).load()(**parameters) for step, parameters in OURS[problem][name]]
+    pipeline, count = Pipeline("x", steps), iter(range(1 << 30))
+    index = torch.arange(SHAPES[problem][0])
+    return lambda batch: pipeline(View("x", batch, index), index, 0, next(count))
+
+
+def measure(problem: str, name: str, seconds: float) -> float:
+    """Samples a second, by the fastest call."""
+    keep_freed_memory()
+    views = PEERS[problem][name]() if name in PEERS[problem] else ours(problem, name)
+    batch = torch.rand(SHAPES[problem], generator=torch.Generator().manual_seed(0))
+    views(batch)
+    times, begun = [], time.process_time()
+    while not times or time.process_time() - begun < seconds:
+        start = time.process_time()
+        views(batch)
+        times.append(time.process_time() - start)
+    return len(batch) / min(times)
+
+
+def alone(problem: str, name: str, seconds: float) -> float | str:
+    command = [sys.executable, "-W", "ignore", __file__, "--row", problem, name, "--seconds", str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"ended with {done.returncode}"
+    return "not installed" if "ModuleNotFoundError" in last else last[:120]
+
+
+def versions() -> dict[str, str]:
+    found = {"torch": torch.__version__, "python": platform.python_version()}
+    for name in ("numpy", "tsai", "monai", "torchvision"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def main(seconds: float) -> None:
+    where = f"{platform.machine()}, one thread"
+    print(f"views on {where}\n{'':16}{'':26}{'samples/s':>10}{'x peer':>9}{'goal':>7}")
+    rows = []
+    for problem, (goal, peer) in GOALS.items():
+        found: dict[str, float | str] = {}
+        for name in [*PEERS[problem], *OURS[problem]]:
+            found[name] = rate = alone(problem, name, seconds)
+            row = {"problem": problem, "shape": SHAPES[problem], "name": name}
+            row |= {"failed": rate} if isinstance(rate, str) else {"samples_per_second": rate}
+            if name in OURS[problem] and isinstance(rate, float) and isinstance(found[peer], float):
+                row |= {"peer": peer, "of_peer": rate / found[peer], "goal": goal}
+            rows.append(row)
+            print(f"{problem:16}{name:26}" + _shown(row), flush=True)
+    record = {"date": datetime.now(UTC).date().isoformat(), "machine": where, "versions": versions(), "rows": rows}
+    RESULTS.write_text(json.dumps({"cpu": record}, indent=1) + "\n")
+
+
+def _shown(row: dict) -> str:
+    if "failed" in row:
+        return f"  {row['failed']}"
+    ratio = f"{row['of_peer']:9.2f}{row['goal']:7.1f}" if "goal" in row else ""
+    return f"{row['samples_per_second']:10.0f}{ratio}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3.0, help="CPU seconds that a row is repeated")
+    parser.add_argument("--row", nargs=2, metavar=("PROBLEM", "NAME"), help="one row, as JSON")
+    asked = parser.parse_args()
+    if asked.row:
+        print(json.dumps(measure(*asked.row, asked.seconds)))
+    else:
+        main(asked.seconds)
