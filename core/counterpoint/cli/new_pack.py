@@ -22,7 +22,9 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.name)
     _check(args.name)
     if folder.exists() or folder.is_symlink():
-        raise CounterpointError(f"new-pack: {folder} exists and is not overwritten; choose another name, or move it away")
+        raise CounterpointError(
+            f"new-pack: {folder} exists and is not overwritten; choose another name, or move it away"
+        )
     _write(folder, _contents(args.name))
     print(
         f"{folder}\nnext:\n  pip install -e ./{folder}\n  counterpoint check-pack {args.name}\n"
@@ -40,7 +42,9 @@ def _check(name: str) -> None:
         )
     discovery = registry.installed().discovery
     known = {**{pack.entry: str(pack) for pack in discovery.packs}, **dict.fromkeys(discovery.left_out, "left out")}
-    known |= {fault.entry: f"{fault.distribution} {fault.version}" for fault in discovery.faults if fault.entry not in known}
+    known |= {
+        fault.entry: f"{fault.distribution} {fault.version}" for fault in discovery.faults if fault.entry not in known
+    }
     if name in known:
         raise CounterpointError(f"new-pack: {name!r} is the name of an installed pack ({known[name]}); choose another")
     if kinds := [kind for kind, table in builtin.TABLES.items() if name in table]:

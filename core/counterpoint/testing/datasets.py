@@ -65,7 +65,7 @@ def gives_groups_and_labels_of_their_types(dataset: Any) -> None:
     spec = dataset.spec
     for index, sample in _samples(dataset):
         for name, value in sample.groups.items():
-            if name not in spec.groups or type(value) is not int or not -1 <= value:
+            if name not in spec.groups or type(value) is not int or not value >= -1:
                 raise _column(index, "group", name, value, f"an int from 0, -1 = unknown, of {dict(spec.groups)}")
         for name, value in sample.labels.items():
             classes = spec.labels.get(name)
@@ -126,7 +126,12 @@ def can_be_sent_to_a_worker(dataset: Any) -> None:
 
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and a.dtype == b.dtype and a.shape == b.shape and bool(torch.equal(a, b) or a.isnan().any())
+        return (
+            isinstance(b, Tensor)
+            and a.dtype == b.dtype
+            and a.shape == b.shape
+            and bool(torch.equal(a, b) or a.isnan().any())
+        )
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(_equal(a[name], b[name]) for name in a)
     return len(a) == len(b) and all(map(_equal, a, b))

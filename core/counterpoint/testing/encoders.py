@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from counterpoint.batch import Features, View
 from counterpoint.randomness import seed_all
+from counterpoint.testing.device import check_moves, other_device
 from counterpoint.testing.finding import Broken
 from counterpoint.testing.material import Trial
 from counterpoint.tower import takes_mask
@@ -54,7 +55,9 @@ def gives_the_shapes_it_declares(trial: Trial) -> None:
 
 def _check_gives(encoder: nn.Module, made: Features, n: int) -> None:
     gives = frozenset(getattr(encoder, "gives", ()))
-    there = {name for name in ("tokens", "map") if getattr(made, name) is not None} | ({"layers"} if made.layers else set())
+    there = {name for name in ("tokens", "map") if getattr(made, name) is not None} | (
+        {"layers"} if made.layers else set()
+    )
     if there != gives & {"tokens", "map", "layers"}:
         raise Broken(
             "`gives` is not what it returns beside h",
@@ -162,6 +165,25 @@ def is_saved_and_loaded_whole(trial: Trial) -> None:
             )
 
 
+def moves_to_another_device(trial: Trial) -> None:
+    """Whole; where there is a GPU, with the same h but for rounding."""
+    encoder, device = trial.build().eval(), other_device()
+    check_moves(encoder)
+    if device is None:
+        return
+    with torch.no_grad():
+        here = encode(encoder, trial.view).h.float()
+        there = encode(encoder.to(device), trial.view.to(device)).h.float().cpu()
+    distance = ((there - here).norm() / here.norm().clamp(min=1e-12)).item()
+    if not distance < ROUGH / 10:
+        raise Broken(
+            f"on {device} h is another one",
+            expected=f"a relative distance below {ROUGH / 10} to the CPU",
+            got=f"{distance:.2g}",
+            mend="make new tensors on the device of the data: torch.arange(n, device=data.device)",
+        )
+
+
 def stays_close_in_bfloat16(trial: Trial) -> None:
     encoder = trial.build().eval()
     with torch.no_grad():
@@ -186,5 +208,6 @@ def checks(trial: Trial) -> Iterator:
         embeds_each_row_alone_in_evaluation,
         is_deterministic_in_evaluation,
         is_saved_and_loaded_whole,
+        moves_to_another_device,
         stays_close_in_bfloat16,
     )

@@ -159,7 +159,7 @@ class _Examination:
         try:
             return material.built(component, params, {})
         except CounterpointError as error:
-            raise Untried(f"it cannot be built here: {error}".partition("\n")[0]) from error
+            raise Untried(f"it cannot be built here: {material.reason(error, component)}") from error
 
     def _objective(self, component: Component) -> Trial:
         example = self.examples.get(_key(component), Example())
@@ -169,7 +169,7 @@ class _Examination:
         try:
             names = scene.modalities_of(build().needs())
         except CounterpointError as error:
-            raise Untried(f"it cannot be built from its defaults: {error}".partition("\n")[0]) from error
+            raise Untried(f"it cannot be built from its defaults: {material.reason(error, component)}") from error
         facts = {"channels": 2, "length": 6, "width": scene.D, "token_width": scene.D, "layer_widths": scene.LAYERS}
         given |= {"modalities": names, "facts": {name: facts for name in names}, **example.given}
         return Trial(component, partial(material.built, component, params, given))

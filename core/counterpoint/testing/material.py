@@ -148,6 +148,11 @@ def dataset_of(recipe: Recipe) -> Any:
         raise Untried(str(error).partition("\n")[0]) from error
 
 
+def reason(error: CounterpointError, component: Component) -> str:
+    """The first line of a message about a component that stands in no recipe."""
+    return str(error).replace(f": {component.name}: ", "", 1).partition("\n")[0]
+
+
 def first_fit(trials: Iterator[Trial], fits: Callable[[Trial], Any]) -> Trial:
     """The first trial that runs at all; Untried with the reason of the last when none does."""
     why = "no recipe of the pack that could be tried has data for it"
@@ -156,7 +161,7 @@ def first_fit(trials: Iterator[Trial], fits: Callable[[Trial], Any]) -> Trial:
             fits(trial)
             return trial
         except CounterpointError as error:
-            why = str(error).removeprefix(f": {trial.component.name}: ").partition("\n")[0]
+            why = reason(error, trial.component)
         except Exception as error:
             why = f"{type(error).__name__}: {error}".partition("\n")[0]
     raise Untried(f"no recipe uses it, and on their data: {why[:200]}")

@@ -46,7 +46,9 @@ def scene(needs: Needs, rows: Sequence[int] = range(B)) -> Outputs:
     index = torch.tensor([40, 10, 20, 30, 50, 60])
     batch = Batch({}, index, dict.fromkeys(needs.groups, column), dict.fromkeys(needs.labels, column))
     queues = {
-        name: Queued(normalize(draw(7, D), dim=-1), torch.arange(1, 8), dict.fromkeys(needs.groups, torch.arange(7) % 3))
+        name: Queued(
+            normalize(draw(7, D), dim=-1), torch.arange(1, 8), dict.fromkeys(needs.groups, torch.arange(7) % 3)
+        )
         for name in needs.queues
     }
     outputs = Outputs(batch=batch, queues=queues, step=0, total_steps=10, **sides)
@@ -58,7 +60,9 @@ def _encoded(modality: str, role: str, view: int, rows: list[int], needs: Needs,
     learn = lambda *shape: draw(*shape).requires_grad_()  # noqa: E731
     row = torch.tensor(rows, dtype=torch.int64)
     mask = torch.ones(n, 3, dtype=torch.bool)
-    heads = {name: learn(n, PROTOTYPES, 2, 2) if name == "scores" else learn(n, D) for name in sorted(needs.heads - {"map"})}
+    heads = {
+        name: learn(n, PROTOTYPES, 2, 2) if name == "scores" else learn(n, D) for name in sorted(needs.heads - {"map"})
+    }
     corner = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64).repeat(n, 1, 1)
     meta: dict[str, Any] = {"place": corner} if "place" in needs.records else {}
     if role == "mixed":

@@ -24,7 +24,7 @@ LIGHT = ("counterpoint", "pluggy")  # what a module of tables may import beside 
 # Runs alone in a new interpreter: imports the module of a pack, and tells what that did and which line of the pack did it.
 _IMPORTING = """
 import builtins, json, random, sys, traceback
-sys.path[:], package, module, light = json.loads({given!r})
+sys.path[:], package, module, light, tracing = json.loads({given!r})
 import counterpoint.hookspecs
 found = {{"imports": {{}}, "prints": [], "random": None}}
 def line():
@@ -44,7 +44,7 @@ class Out:
 def trace(frame, event, value):
     if frame.f_globals.get("__name__", "").partition(".")[0] != package:
         return None
-    if found["random"] is None and random.getstate() != state and event in ("line", "return"):
+    if found["random"] in (None, True) and random.getstate() != state and event in ("line", "return"):
         found["random"] = last[0] or f"{{frame.f_code.co_filename}}:{{frame.f_lineno}}"
     last[0] = f"{{frame.f_code.co_filename}}:{{frame.f_lineno}}"
     return trace
@@ -52,11 +52,12 @@ before, out = set(sys.modules), sys.stdout
 sys.meta_path.insert(0, Watch())
 sys.stdout = sys.stderr = Out()
 state, last = random.getstate(), [None]
-sys.settrace(trace)
+sys.settrace(trace if tracing else None)
 try:
     __import__(module)
 finally:
     sys.settrace(None)
+    found["random"] = found["random"] or random.getstate() != state or None
     sys.stdout, sys.stderr = out, sys.__stderr__
 found["imports"] = {{name: at for name, at in found["imports"].items() if name in sys.modules and name not in before}}
 json.dump(found, out)
@@ -65,7 +66,17 @@ json.dump(found, out)
 
 def importing(pack: Pack) -> dict:
     """What importing the pack's module in a new interpreter imports, prints and draws, with the line of each."""
-    given = json.dumps([sys.path, pack.module.partition(".")[0], pack.module, LIGHT])
+    found = _imported(pack, tracing=False)
+    if found["random"]:  # which line it was, is slow to find out
+        found["random"] = _imported(pack, tracing=True)["random"]
+        found["random"] = (
+            found["random"] if isinstance(found["random"], str) else targets.line_of(pack.module, "import")
+        )
+    return found
+
+
+def _imported(pack: Pack, tracing: bool) -> dict:
+    given = json.dumps([sys.path, pack.module.partition(".")[0], pack.module, LIGHT, tracing])
     done = subprocess.run([sys.executable, "-c", _IMPORTING.format(given=given)], capture_output=True, text=True)
     if done.returncode:
         raise Broken(
@@ -216,7 +227,8 @@ def defines_its_version(pack: Pack, faults: list) -> list[Callable[[], None]]:
 def _raise_fault(fault) -> None:
     problem, _, got = fault.problem.partition(", got ")
     mend = re.sub(r"^pip install -U \S+, or mend it.*", "mend it", fault.remedy)
-    raise Broken(problem, expected="a pack that keeps docs/packs.md", got=got, mend=mend, where=fault.where)
+    expected = "a pack that keeps its contract with the core (docs/packs.md)"
+    raise Broken(problem, expected=expected, got=got or "another", mend=mend, where=fault.where)
 
 
 COMPONENT_CHECKS = (resolves, has_an_explicit_signature, has_valid_defaults, has_a_docstring)

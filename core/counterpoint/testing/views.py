@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from counterpoint.batch import View, map_tensors
 from counterpoint.randomness import Draw, seed_all
+from counterpoint.testing.device import check_moves, other_device
 from counterpoint.testing.finding import Broken
 from counterpoint.testing.material import Trial
 
@@ -17,11 +19,11 @@ SEEDS = (11, 12, 13)
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
-def made_of(trial: Trial, view: View | None = None, seed: int = SEEDS[0], ids: Tensor | None = None) -> list[View]:
-    """What the step makes of rows whose samples have the numbers `ids`, in place of the rows' own."""
-    view = trial.view if view is None else view
-    ids = 100 + view.row if ids is None else ids
-    made = trial.build()(view, Draw(seed, ids))
+def made_of(trial: Trial, view: View, seed: int = SEEDS[0], world: int = 0) -> list[View]:
+    """What the step, built anew, makes of a view; `world` is what torch's, numpy's and python's generators are at."""
+    step = trial.build()
+    seed_all(world)
+    made = step(view, Draw(seed, 100 + view.row))
     return list(made) if isinstance(made, list | tuple) else [made]
 
 
@@ -102,10 +104,7 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 
 def makes_the_same_view_of_the_same_seed(trial: Trial) -> None:
     """Whatever torch's, numpy's and python's own generators are at."""
-    seed_all(1)
-    once = made_of(trial, copied(trial.view))
-    seed_all(2)
-    again = made_of(trial, copied(trial.view))
+    once, again = (made_of(trial, copied(trial.view), world=world) for world in (1, 2))
     if not all(_same(a.data, b.data) and _same(a.mask, b.mask) for a, b in zip(once, again)):
         raise Broken(
             "the same seed makes another view the second time",
@@ -120,7 +119,9 @@ def draws_for_each_sample_on_its_own(trial: Trial) -> None:
     view = copied(trial.view)[torch.zeros(COPIES, dtype=torch.int64)].replace(row=torch.arange(COPIES))
     found = [made_of(trial, copied(view), seed) for seed in SEEDS]
     for number, views in enumerate(zip(*found)):
-        random = any(a.data.shape != b.data.shape or not torch.equal(a.data[:1], b.data[:1]) for a, b in zip(views, views[1:]))
+        random = any(
+            a.data.shape != b.data.shape or not torch.equal(a.data[:1], b.data[:1]) for a, b in pairwise(views)
+        )
         if random and all(len(one.data) and torch.equal(one.data, one.data[:1].expand_as(one.data)) for one in views):
             raise Broken(
                 "all samples of a batch share one random draw",
@@ -172,6 +173,24 @@ def prepares_without_chance(trial: Trial) -> None:
         )
 
 
+def moves_to_another_device(trial: Trial) -> None:
+    """Whole; where there is a GPU, views of rows that are there stay there."""
+    step, device = trial.build(), other_device()
+    check_moves(step)
+    if device is None:
+        return
+    view = copied(trial.view).to(device)
+    made = step.to(device)(view, Draw(SEEDS[0], 100 + view.row))
+    for one in made if isinstance(made, list | tuple) else [made]:
+        if one.data.device.type != device.type:
+            raise Broken(
+                f"its view of rows on {device} lies elsewhere",
+                expected=str(device),
+                got=str(one.data.device),
+                mend="make new tensors on the device of the data: torch.arange(n, device=view.data.device)",
+            )
+
+
 def checks(trial: Trial) -> Iterator:
     yield from (
         makes_views,
@@ -181,4 +200,5 @@ def checks(trial: Trial) -> Iterator:
         draws_for_each_sample_on_its_own,
         makes_a_view_of_each_row_alone,
         prepares_without_chance,
+        moves_to_another_device,
     )
