@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -42,10 +43,11 @@ def test_as_written_it_installs_keeps_the_contract_and_trains(tmp_path, python):
     installed = run("pip", "install", *options, "./seismo")
     assert installed.returncode == 0, installed.stderr
     assert not [path for path in (tmp_path / "site").rglob("*") if "tmpl" in path.name]
-    checked = run("counterpoint", "check-pack", "seismo")
-    assert checked.returncode == 0 and "not tried" not in checked.stdout, checked.stdout + checked.stderr
-    done = run("counterpoint", "fit", "seismo/quickstart", "trainer.max_epochs=2")
-    assert done.returncode == 0 and "trained encoder" in done.stdout, done.stderr
+    both = "main(['check-pack', 'seismo']) or main(['fit', 'seismo/quickstart', 'trainer.max_epochs=1'])"
+    code = f"import sys; from counterpoint.cli import main; sys.exit({both})"  # one process imports torch once
+    done = python(tmp_path, "-c", code, cwd=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 0 and "trained encoder" in done.stdout, done.stdout + done.stderr
+    assert "seismo 0.1.0: " in done.stdout and "not tried" not in done.stdout
     listed = run("counterpoint", "packs")
     assert "counterpoint-seismo" in listed.stdout and "fault" not in listed.stdout
 
@@ -58,10 +60,8 @@ def test_as_written_its_own_tests_pass_and_it_learns(tmp_path, monkeypatch, pyth
     tested = run("pytest", "-q", "-p", "no:cacheprovider", "learns/tests")
     assert tested.returncode == 0 and "2 passed" in tested.stdout, tested.stdout
     done = run("counterpoint", "fit", "learns/quickstart")
-    value = {
-        line[19:36].strip(): float(line[36:].split()[0]) for line in done.stdout.splitlines() if "encoder  " in line
-    }
-    assert value["trained encoder"] > value["untrained encoder"] + 0.2, done.stdout
+    value = dict(re.findall(r"(trained encoder|untrained encoder) +(\d\.\d+)", done.stdout))
+    assert float(value["trained encoder"]) > float(value["untrained encoder"]) + 0.2, done.stdout
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,31 @@ def test_a_name_that_cannot_be_is_refused_in_one_line(name, expected, tmp_path, 
     out, err = capsys.readouterr()
     assert out == "" and expected in err and len(err.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["there"] and not list((tmp_path / "there").iterdir())
+
+
+def test_where_nothing_fits_together_each_part_is_tried_all_the_same(tmp_path, monkeypatch):
+    """An encoder that cannot be built does not hide that the view is not sound."""
+    package = written(tmp_path, "two_mistakes", monkeypatch)
+    for name, right, wrong in (
+        ("encoders", "nn.GroupNorm(4,", "nn.GroupNorm(5,"),
+        ("views", "        length = data.shape[-1]", "        length = data.shape[-1]\n        data *= 2.0"),
+    ):
+        text = (package / f"{name}.py").read_text()
+        assert right in text
+        (package / f"{name}.py").write_text(text.replace(right, wrong))
+    report = examine("two_mistakes")
+    assert {finding.who for finding in report.findings} == {
+        "recipe two_mistakes/quickstart",
+        "view 'two_mistakes.jitter'",
+    }
+    assert report.untried.keys() == {"encoder 'two_mistakes.convolutions'"}, report
+
+
+def test_the_commands_are_listed_and_a_pack_that_is_not_there_is_said(capsys):
+    assert cli.main(["--help"]) == 0
+    assert {"new-pack", "check-pack"} <= set(capsys.readouterr().out.split())
+    assert cli.main(["check-pack", "nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("error: check-pack: no pack 'nowhere'; pack 'nowhere' is not installed")
 
 
 # What is changed in which file, the line that must be named, and what must be said.

@@ -13,7 +13,7 @@ def check_moves(module: nn.Module) -> None:
     for name, part in module.named_modules():
         for attribute, value in vars(part).items():
             held = value if isinstance(value, list | tuple) else [value]
-            if any(isinstance(item, Tensor) for item in held):
+            if any(isinstance(item, Tensor) and item.numel() for item in held):
                 raise Broken(
                     "a tensor in it does not move with it to another device",
                     expected="parameters and buffers",

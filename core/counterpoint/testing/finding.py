@@ -56,7 +56,9 @@ class Report:
         if self.untried:
             lines += ["not tried:", *(f"  {who}: {why}" for who, why in self.untried.items())]
         found = f"{len(self.findings)} to mend, " if self.findings else ""
-        lines.append(f"{self.pack}: {found}{self.passed} checks passed of {len(self.tried)} things tried")
+        lines.append(
+            f"{self.pack}: {found}{self.passed} checks passed of {len({*self.tried} - {*self.untried})} things tried"
+        )
         return "\n".join(lines)
 
     def attempt(self, who: str, where: str, module: str, check: Callable[[], Any]) -> bool:

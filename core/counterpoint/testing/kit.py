@@ -6,6 +6,7 @@ whatever data of the recipes they take; what cannot be tried at all is named in 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,7 @@ from counterpoint.assembly import Assembly
 from counterpoint.contract import KINDS
 from counterpoint.errors import CounterpointError
 from counterpoint.packs import Pack
+from counterpoint.recipe import Recipe
 from counterpoint.registry import Component, Registry
 from counterpoint.testing import datasets, encoders, material, objectives, recipes, scene, tables, views
 from counterpoint.testing.finding import Report, Untried, place
@@ -111,6 +113,8 @@ class _Examination:
                 self._try(who, None, where, partial(recipes.trains_three_steps, path, found))
             for assembly in found.get("stages", ()):
                 self._learn_from(assembly)
+            if "stages" not in found:
+                self._learn_from_data(found["recipe"])
 
     def _learn_from(self, assembly: Assembly) -> None:
         self.datasets.setdefault(_key(assembly.recipe.data.component), assembly.dataset)
@@ -122,6 +126,13 @@ class _Examination:
         for trial in trials:
             if trial.component.provider is self.pack:
                 self.trials.setdefault(_key(trial.component), trial)
+
+    def _learn_from_data(self, recipe: Recipe) -> None:
+        """Of a recipe whose parts cannot be built there may still be the data."""
+        with contextlib.suppress(Untried, CounterpointError):  # the reason is told already, of the recipe
+            dataset = material.dataset_of(recipe)
+            self.datasets.setdefault(_key(recipe.data.component), dataset)
+            self.places += material.raw_places(dataset)
 
     # Components
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from counterpoint.assembly import Assembly, build_dataset, build_encoder
+from counterpoint.assembly import Assembly, build_dataset, build_encoder, given_by
 from counterpoint.batch import View, map_tensors
 from counterpoint.data.collate import collate
 from counterpoint.errors import CounterpointError, DataError
@@ -74,7 +74,7 @@ def of_recipe(assembly: Assembly) -> tuple[list[Trial], list[Place]]:
     trials: list[Trial] = []
     places: list[Place] = []
     for modality in assembly.pipelines:
-        raw = _rows(assembly, modality)
+        raw = _rows(assembly.dataset, modality)
         if raw is not None:
             _of_modality(assembly, modality, raw, trials, places)
     return trials, places
@@ -105,13 +105,19 @@ def _builder(call: Call, given: Mapping[str, Any], number: int) -> Callable[[], 
     return build
 
 
-def _rows(assembly: Assembly, modality: str) -> View | None:
+def raw_places(dataset: Any) -> list[Place]:
+    """The rows of each modality as they are read."""
+    given = given_by(dataset.spec)
+    return [Place(raw, given[m]) for m in given if (raw := _rows(dataset, m)) is not None]
+
+
+def _rows(dataset: Any, modality: str) -> View | None:
     """The first rows of a modality, as the loader collates them."""
     found = []
-    for index in islice(range(len(assembly.dataset)), LOOKED_AT):
+    for index in islice(range(len(dataset)), LOOKED_AT):
         seed_host(key(0, "kit", index))
         try:
-            sample = assembly.dataset[index]
+            sample = dataset[index]
         except DataError:
             continue
         except Exception:
