@@ -117,7 +117,7 @@ class _Examination:
                 self._learn_from_data(found["recipe"])
 
     def _learn_from(self, assembly: Assembly) -> None:
-        self.datasets.setdefault(_key(assembly.recipe.data.component), assembly.dataset)
+        self._keep_dataset(assembly.recipe, assembly.dataset)
         for call in assembly.recipe.objectives.values():
             if call.component.provider is self.pack:
                 self.losses.setdefault(_key(call.component), call.params)
@@ -131,8 +131,12 @@ class _Examination:
         """Of a recipe whose parts cannot be built there may still be the data."""
         with contextlib.suppress(Untried, CounterpointError):  # the reason is told already, of the recipe
             dataset = material.dataset_of(recipe)
-            self.datasets.setdefault(_key(recipe.data.component), dataset)
+            self._keep_dataset(recipe, dataset)
             self.places += material.raw_places(dataset)
+
+    def _keep_dataset(self, recipe: Recipe, dataset: Any) -> None:
+        if recipe.data.component.provider is self.pack:  # the core's `folder` is not the pack's
+            self.datasets.setdefault(_key(recipe.data.component), dataset)
 
     # Components
 
