@@ -45,6 +45,7 @@ def test_wheels_do_what_the_tree_does(tmp_path):
     done = counterpoint("fit", "ecg/quickstart", "trainer.max_epochs=2")
     assert done.returncode == 0, done.stderr
     assert "trained encoder" in done.stdout and "ecg.rfft" in done.stdout
+    assert counterpoint("new-pack", "seismo").returncode == 0
     for name in PACKS:  # every recipe that a wheel carries is a sound one
         whole = counterpoint("fit", f"{name}/quickstart", "--print-config")
         assert whole.returncode == 0, whole.stderr

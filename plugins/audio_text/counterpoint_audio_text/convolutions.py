@@ -80,7 +80,7 @@ class _Convolutions(nn.Module):
         super().__init__()
         if kernel % 2 == 0:
             raise ComponentError(f"encoder {who!r}: kernel must be odd; got {kernel}")
-        self.mouth, self.width = mouth, pool.width
+        self.mouth, self.width, self.token_width = mouth, pool.width, pool.value.out_features
         self.blocks = nn.ModuleList(_Block(width, kernel, dropout) for _ in range(depth))
         self.pool, self.exits = pool, exits(depth)
         self.dropout = nn.Dropout(dropout)
