@@ -13,18 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from apart import apart, versions
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
@@ -137,6 +133,7 @@ ROWS: dict[str, dict[str, tuple[Callable[[], Loss], int, str | None]]] = {  # na
 if DEVICE == "cuda":
     ROWS["pairs"]["counterpoint, bf16"] = (ours_bfloat16(ours_pairs), 10**7, None)
     ROWS["views"]["counterpoint, bf16"] = (ours_bfloat16(ours_views), 10**7, None)
+PEERS = sorted({peer for rows in ROWS.values() for _, _, peer in rows.values() if peer is not None})
 PLAIN = {"pairs": plain_pairs, "views": plain_views}
 
 
@@ -218,26 +215,6 @@ def measure(problem: str, name: str, n: int) -> dict:
     return found
 
 
-def alone(problem: str, name: str, n: int) -> dict | str:
-    """The row in a process of its own; a sentence when it cannot run."""
-    command = [sys.executable, "-W", "ignore", __file__, "--row", problem, name, str(n)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    if done.returncode == 0:
-        return json.loads(done.stdout.splitlines()[-1])
-    last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"ended with {done.returncode}"
-    return "not installed" if "ModuleNotFoundError" in last else last[:120]
-
-
-def versions() -> dict[str, str]:
-    found = {"torch": torch.__version__, "python": platform.python_version()}
-    for rows in ROWS.values():
-        for _, _, distribution in rows.values():
-            if distribution is not None:
-                with suppress(PackageNotFoundError):
-                    found[distribution] = version(distribution)
-    return found
-
-
 def main(sizes: list[int]) -> None:
     where = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{platform.machine()}, one thread"
     print(
@@ -249,13 +226,13 @@ def main(sizes: list[int]) -> None:
             for name, (_, most, _) in losses.items():
                 if n > most:
                     continue
-                found = alone(problem, name, n)
+                found = apart(__file__, problem, name, n)
                 row = {"problem": problem, "pairs": n, "name": name}
                 rows.append(row | (found if isinstance(found, dict) else {"failed": found}))
                 print(f"{problem:8}{n:>7}  {name:26}" + _shown(found), flush=True)
     stored = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     stored[DEVICE] = {
-        "date": datetime.now(UTC).date().isoformat(), "machine": where, "versions": versions(),
+        "date": datetime.now(UTC).date().isoformat(), "machine": where, "versions": versions(["torch", *PEERS]),
         "width": WIDTH, "temperature": TEMPERATURE, "rows": rows,
     }  # fmt: skip
     RESULTS.write_text(json.dumps(stored, indent=1) + "\n")

@@ -13,18 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import torch
+from apart import apart, versions
 from torch import Tensor
 
 from counterpoint.allocation import keep_freed_memory
@@ -173,25 +170,6 @@ def measure(problem: str, name: str, seconds: float) -> float:
     return len(batch) / min(times)
 
 
-def alone(problem: str, name: str, seconds: float) -> float | str:
-    command = [sys.executable, "-W", "ignore", __file__, "--row", problem, name, "--seconds", str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    if done.returncode == 0:
-        return json.loads(done.stdout.splitlines()[-1])
-    last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"ended with {done.returncode}"
-    return "not installed" if "ModuleNotFoundError" in last else last[:120]
-
-
-def versions() -> dict[str, str]:
-    found = {"torch": torch.__version__, "python": platform.python_version()}
-    for name in ("numpy", "tsai", "monai", "torchvision"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def main(seconds: float) -> None:
     where = f"{platform.machine()}, one thread"
     print(f"views on {where}\n{'':16}{'':26}{'samples/s':>10}{'x peer':>9}{'goal':>7}")
@@ -199,14 +177,19 @@ def main(seconds: float) -> None:
     for problem, (goal, peer) in GOALS.items():
         found: dict[str, float | str] = {}
         for name in [*PEERS[problem], *OURS[problem]]:
-            found[name] = rate = alone(problem, name, seconds)
+            found[name] = rate = apart(__file__, problem, name, "--seconds", seconds)
             row = {"problem": problem, "shape": SHAPES[problem], "name": name}
             row |= {"failed": rate} if isinstance(rate, str) else {"samples_per_second": rate}
             if name in OURS[problem] and isinstance(rate, float) and isinstance(found[peer], float):
                 row |= {"peer": peer, "of_peer": rate / found[peer], "goal": goal}
             rows.append(row)
             print(f"{problem:16}{name:26}" + _shown(row), flush=True)
-    record = {"date": datetime.now(UTC).date().isoformat(), "machine": where, "versions": versions(), "rows": rows}
+    record = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": where,
+        "versions": versions(["torch", "numpy", "tsai", "monai", "torchvision"]),
+        "rows": rows,
+    }
     RESULTS.write_text(json.dumps({"cpu": record}, indent=1) + "\n")
 
 
