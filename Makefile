@@ -6,7 +6,7 @@ PACKS  := $(patsubst plugins/%/pyproject.toml,plugins/%,$(wildcard plugins/*/pyp
 READY  := .venv/.ready
 EXTRA_video := games
 
-.PHONY: quickstart test test-all gpu-check lint docs bench clean
+.PHONY: quickstart test test-all test-faults gpu-check lint docs bench clean
 # Data that no package of the index installs is fetched first, into the cache that `counterpoint data` names.
 quickstart: $(READY)
 	$(if $(EXTRA_$(PACK)),$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e 'plugins/$(PACK)[$(EXTRA_$(PACK))]')
@@ -18,6 +18,11 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu"
+
+# Kills, damage, bad input, hostile files: ROUNDS times as many as in `make test`; records the table that the README shows.
+ROUNDS ?= 10
+test-faults: $(READY)
+	$(BIN)/python benchmarks/faults.py --rounds $(ROUNDS)
 
 # Needs no .venv: it runs with whatever python3 has torch, lightning and pytest, and names what it skips.
 gpu-check:

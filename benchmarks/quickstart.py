@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean
 
+from readme import write_block
+
 RESULTS = Path(__file__).parent / "results"
 SHOWN = {  # pack -> the scores of its quickstart that the README shows
     "ecg": ["accuracy"],
@@ -74,7 +76,7 @@ def main(pack: str = "ecg", *what: str) -> None:
     record = {"recipe": f"{pack}/quickstart", "date": datetime.now(UTC).date().isoformat(), "machine": machine(), "versions": versions, "runs": runs}  # fmt: skip
     (RESULTS / f"quickstart-{pack}.json").write_text(json.dumps(record, indent=1) + "\n")
     print("\n".join(rows(pack, record)))
-    write_readme()
+    write_block("quickstart", markdown())
 
 
 def rows(pack: str, record: dict) -> list[str]:
@@ -116,14 +118,6 @@ def markdown() -> str:
     where = facts["machine"]["gpu"] or f"{facts['machine']['cores']} {facts['machine']['processor']} cores, no GPU"
     shared = "Where wall seconds are far above CPU seconds divided by threads, the machine had other work, too."
     return "\n".join([*lines, "", f"On {where}; torch {facts['versions']['torch']}. {shared}"]) + "\n"
-
-
-def write_readme() -> None:
-    """The README's table, between its two markers."""
-    path = Path(__file__).parents[1] / "README.md"
-    before, begin, rest = path.read_text(encoding="utf-8").partition("<!-- benchmark: quickstart -->\n")
-    _, end, after = rest.partition("<!-- end -->")
-    path.write_text(before + begin + markdown() + end + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-HERE = Path(__file__).parent
-RESULTS, README = HERE / "results", HERE.parent / "README.md"
-BEGIN, END = "<!-- benchmark: speed -->\n", "<!-- end of speed -->"
+from readme import write_block
+
+RESULTS = Path(__file__).parent / "results"
 HEAD = ["| | ours | of what | ratio | goal |", "|---|---|---|---|---|"]
 
 
@@ -93,12 +93,5 @@ def markdown() -> str:
     return "\n".join([*(HEAD + lines + [""] if lines else []), ". ".join(notes) + "."]) + "\n"
 
 
-def readme() -> str:
-    """The README with the block between its two markers written anew."""
-    before, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return before + begin + markdown() + end + after
-
-
 if __name__ == "__main__":
-    README.write_text(readme(), encoding="utf-8")
+    write_block("speed", markdown())

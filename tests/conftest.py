@@ -9,8 +9,18 @@ from textwrap import dedent
 import pytest
 import torch
 
+from faults import FaultTable
+
 if not torch.cuda.is_available():  # Triton reads it when it is imported: its kernels then run on a CPU
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--faults-to", help="where the table of the tests marked `fault` is written, as JSON")
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(FaultTable(config.getoption("--faults-to")), "faults")
 
 
 def _install(

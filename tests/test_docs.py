@@ -33,10 +33,11 @@ def test_the_reference_is_up_to_date():
     assert ran.returncode == 0, ran.stderr
 
 
-def test_the_speed_of_the_readme_is_what_was_recorded():
-    command = "import speed, sys; sys.exit(speed.readme() != speed.README.read_text(encoding='utf-8'))"
-    ran = subprocess.run([sys.executable, "-c", command], cwd=ROOT / "benchmarks", capture_output=True, text=True)
-    assert ran.returncode == 0, f"python benchmarks/speed.py; {ran.stderr}"
+@pytest.mark.parametrize("name", ["speed", "faults", "quickstart"])
+def test_a_block_of_the_readme_is_what_was_recorded(name):
+    code = f"import readme, {name}; assert readme.with_block({name!r}, {name}.markdown()) == readme.README.read_text(encoding='utf-8')"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "benchmarks", capture_output=True, text=True)
+    assert ran.returncode == 0, f"python benchmarks/{name}.py; {ran.stderr}"
 
 
 def test_the_python_of_the_readme_runs():

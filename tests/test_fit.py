@@ -143,6 +143,7 @@ def test_a_short_run_says_little_and_ends_with_the_code_that_loads_it(straight):
     assert ran.stdout.strip() == "(3, 16) False", ran.stderr
 
 
+@pytest.mark.fault("R1")
 @pytest.mark.parametrize("step,workers", [(2, 2), pytest.param(6, 1, marks=pytest.mark.slow), (11, 0)])
 def test_killed_and_resumed_with_other_workers_ends_bit_identical(folder, straight, step, workers):
     killed = command(folder, "fit", "recipe.yaml", env={"TOY_STEP": str(step), "TOY_SIGNAL": "SIGKILL"})
@@ -158,6 +159,7 @@ def test_killed_and_resumed_with_other_workers_ends_bit_identical(folder, straig
     assert (folder / "runs/pairs-1/metrics.csv").read_text().count("loss/nce") > 0
 
 
+@pytest.mark.fault("R3")
 @pytest.mark.parametrize("name,code", [("SIGTERM", 143), pytest.param("SIGINT", 130, marks=pytest.mark.slow)])
 def test_a_signal_leaves_a_checkpoint_and_the_command_to_continue(folder, straight, name, code):
     stopped = command(folder, "fit", "recipe.yaml", env={"TOY_STEP": "7", "TOY_SIGNAL": name})
@@ -278,6 +280,7 @@ def test_stages_start_from_the_weights_before_and_resume_in_the_right_one(folder
     assert rows == resumed_rows and len(set(rows)) == len(rows)  # steps count on through the stages
 
 
+@pytest.mark.fault("R6")
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(folder):
     command(folder, "fit", "recipe.yaml", env={"TOY_STEP": "6", "TOY_SIGNAL": "SIGKILL"})
     newest = folder / "runs/pairs-1/checkpoints/step-00000005.ckpt"
@@ -293,6 +296,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(folder):
     )
 
 
+@pytest.mark.fault("R15")
 def test_changes_on_resume_are_refused(folder):
     command(folder, "fit", "recipe.yaml", env={"TOY_STEP": "3", "TOY_SIGNAL": "SIGKILL"})
     refused = command(folder, "fit", "--resume", "latest", "optimizer.lr=0.1")
