@@ -1,0 +1,264 @@
+"""The pages of the site: they build without a warning, and what they show of recipes, commands, hooks and faults holds."""
+
+import ast
+import importlib
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from counterpoint import cli, contract, hookspecs, recipe, registry
+from counterpoint.recipe.annotations import section_fields
+from counterpoint.recipe.sections import Recipe
+
+ROOT = Path(__file__).parents[1]
+WRITTEN = [
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("docs/tutorial/*.md"),
+    *ROOT.glob("plugins/*/README.md"),
+    ROOT / "README.md",
+]
+PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(WRITTEN)}
+HOOKS = [name for name in vars(hookspecs) if name.startswith("counterpoint_")]
+
+
+def blocks(text: str, language: str = "") -> list[str]:
+    """The fenced blocks of a page in one language."""
+    return [body for found, body in re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.S | re.M) if found == language]
+
+
+def section(hook: str) -> str:
+    """What the page of hooks says of one, from its heading to the next."""
+    return re.search(rf"^## `{hook}\(.*?(?=^## )", PAGES["docs/hooks.md"], flags=re.S | re.M)[0]
+
+
+def files(text: str) -> dict[str, str]:
+    """The files that a text shows, each block begun by a comment with its name; a file's blocks stand one after another."""
+    found: dict[str, str] = {}
+    for block in [*blocks(text, "python"), *blocks(text, "yaml")]:
+        if name := re.match(r"# (counterpoint_seismo/\S+)\n", block):
+            found[name[1]] = found.get(name[1], "") + block[name.end() :] + "\n\n"
+    return found
+
+
+def test_the_site_builds_without_a_warning(tmp_path, monkeypatch):
+    """Every link, anchor and image leads somewhere, and every page is in the contents."""
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path), strict=True))
+    assert (tmp_path / "packs" / "ecg.html").is_file() and (tmp_path / "reference" / "commands.html").is_file()
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert not re.findall(
+        r'<(?:script|link|img)[^>]*(?:src|href)="(?:https?:)?//', page
+    )  # nothing is loaded from elsewhere
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_has_a_section_with_its_signature_and_sentence(hook):
+    spec = getattr(hookspecs, hook)
+    head, _, rest = section(hook).partition("\n\n")
+    assert head == f"## `{hook}{inspect.signature(spec)}`"
+    assert rest.startswith(f"> {inspect.getdoc(spec)}\n\n")
+
+
+def test_every_example_of_a_hook_is_found_without_fault_alone(tmp_path, install, python):
+    """One pack for each hook: the head of the page, and what the hook's section shows."""
+    head = PAGES["docs/hooks.md"].partition("\n## ")[0]
+    for hook in HOOKS:
+        shown = files(head + section(hook))
+        own = {name.replace("seismo", hook): text.replace("seismo", hook) for name, text in shown.items()}
+        own[f"counterpoint_{hook}/__init__.py"] = ""
+        install(tmp_path, f"cp-{hook.replace('_', '-')}", own, f"[counterpoint]\n{hook} = counterpoint_{hook}.pack\n")
+    code = (
+        "from counterpoint import packs; found = packs.discover();"
+        "print(sorted([p.entry, *p.tables, *(['recipe'] if p.recipes else [])] for p in found.packs));"
+        "print([str(f) for f in [*found.faults, *packs.dead_targets(found)]])"
+    )
+    ran = python(tmp_path, "-c", code, PYTHONPATH=f"{tmp_path}:{ROOT / 'core'}", COUNTERPOINT_PACKS=",".join(HOOKS))
+    found, faults = map(ast.literal_eval, ran.stdout.splitlines())
+    assert found == sorted([hook, contract.KINDS.get(hook, "recipe")] for hook in HOOKS) and faults == []
+
+
+@pytest.fixture
+def seismo(tmp_path, monkeypatch, install):
+    """The pack that the examples of all hooks make together, on the path."""
+    shown = files(PAGES["docs/hooks.md"]) | {"counterpoint_seismo/__init__.py": ""}
+    install(tmp_path / "site", "counterpoint-seismo", shown, "[counterpoint]\nseismo = counterpoint_seismo.pack\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setenv("COUNTERPOINT_PACKS", "seismo")
+    monkeypatch.chdir(tmp_path)
+    importlib.invalidate_caches()
+    registry._installed.cache_clear()
+    yield tmp_path
+    registry._installed.cache_clear()
+
+
+def test_the_examples_of_all_hooks_keep_the_contract_and_train(seismo, capsys):
+    from counterpoint.testing import check_pack
+
+    assert not check_pack("seismo").findings
+    assert cli.main(["fit", "seismo/quickstart"]) == 0
+    assert "nearest quake" in capsys.readouterr().out
+    for i, name in enumerate("abcd"):
+        np.savetxt(seismo / f"{name}.trace", np.sin(np.arange(50 + i)))
+    read = (
+        registry.installed()
+        .find("dataset", "folder")
+        .build(
+            path=str(seismo),
+            modality="wave",
+            pattern="*.trace",
+            reader=registry.installed().find("reader", "seismo.trace").build(),
+        )
+    )
+    assert read.spec.modalities["wave"]["rate"] == 100.0 and read[0].inputs["wave"].shape[0] == 1
+
+
+RECIPES = [(page, block) for page, text in PAGES.items() for block in blocks(text, "yaml")]
+
+
+@pytest.mark.parametrize("page, block", [r for r in RECIPES if {"data", "objective"} <= set(yaml.safe_load(r[1]))])
+def test_a_recipe_in_a_page_loads(page, block, request, tmp_path):
+    if "seismo." in block:
+        request.getfixturevalue("seismo")
+    (tmp_path / "shown.yaml").write_text(block, encoding="utf-8")
+    recipe.load(tmp_path / "shown.yaml")
+
+
+def components(value):
+    """Every mapping with `use` in a part of a recipe, from the outside in."""
+    if isinstance(value, dict) and value.get("use", "...") != "...":
+        yield value
+    for inside in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from components(inside)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_part_of_a_recipe_in_a_page_names_what_there_is(page):
+    """Sections, components and their parameters, also where the block is no whole recipe."""
+    found = registry.installed()
+    for block in blocks(PAGES[page], "yaml"):
+        part = yaml.safe_load(block)
+        assert set(part) <= {*section_fields(Recipe), "readers"}
+        for call in components(part):
+            if not call["use"].startswith("seismo."):
+                takes = [
+                    set(found.find(k, call["use"]).parameters())
+                    for k in registry.KINDS
+                    if call["use"] in found.names(k)
+                ]
+                assert any(set(call) - {"use"} <= parameters for parameters in takes), call
+
+
+def commands(text: str) -> set[str]:
+    """Every `counterpoint ...` shown: in a line of a block, or in code marks."""
+    lines = re.findall(r"^(?:    )?(counterpoint .+)$", text, flags=re.M) + re.findall(
+        r"`(counterpoint [^`]+)`", " ".join(text.split())
+    )
+    return {line.partition("  #")[0] for line in lines}
+
+
+NOT_A_NAME = {"NAME", "COMMAND", "RECIPE", "RUN"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_command_in_a_page_exists(page):
+    """Its options parse, and the recipes and components that it names are installed."""
+    found = registry.installed()
+    for line in commands(PAGES[page]):
+        words = [word for word in shlex.split(line)[1:] if word not in ("[NAME]", "[KIND]", "[key=value ...]")]
+        if words[0] in NOT_A_NAME or words[0].startswith("-"):
+            continue
+        module, args = cli._command(words[0], words[1:])
+        named = vars(args).get("recipe")
+        if named and "/" in named and not named.startswith(("seismo/", "<")):
+            assert named in found.recipes(), line
+        if module.__name__.endswith(".show") and args.name not in NOT_A_NAME:
+            assert any(args.name in found.names(kind) for kind in registry.KINDS), line
+
+
+def known_names() -> set[str]:
+    """Every component by its name and without its pack, every key of a recipe, every pack, recipe, hook and command."""
+    found = registry.installed()
+    names = {name for kind in registry.KINDS for name in found.names(kind)}
+    packs = {pack.entry for pack in found.discovery.packs}
+    return {
+        *names,
+        *section_fields(Recipe),
+        *packs,
+        *found.recipes(),
+        *HOOKS,
+        *(f"counterpoint {name}" for name in cli.COMMANDS),
+    }
+
+
+def test_what_is_said_not_to_be_there_is_not_and_what_stands_in_for_it_is():
+    """`no X` in code marks is absent; any other name of that form is there."""
+    text = " ".join(PAGES["docs/not_there.md"].split())
+    absent, known = set(re.findall(r"\bno `([\w. ]+)`", text)), known_names()
+    assert len(absent) > 5 and not absent & known
+    named = set(re.findall(r"`([a-z0-9_]+(?:/[a-z0-9_]+)?|counterpoint [a-z-]+)`", text)) - absent
+    assert named <= known, named - known
+
+
+FAULTS = {  # what is in the 41st row's file, and overrides -> a file or a mistake that the page shows
+    "no such file": (None, ()),
+    "truncated": ("torn", ()),
+    "most files have": ("one lead", ()),
+    "readers: {<modality>": ("scan", ()),
+    "there is no column": ("", ("data.inputs.ecg=path",)),
+    "is not a group": ("", ("objective.positives=animal",)),
+    "seconds need": ("", ("data.readers.ecg={use: ecg.signal}",)),
+    "longer than the series": ("", ("data.readers.ecg.rate=300",)),
+    "did you mean 'width'": ("", ("encoders.ecg.widht=3",)),
+}
+
+
+@pytest.fixture
+def recordings(tmp_path, monkeypatch):
+    """Forty recordings of 1,250 samples in `recordings.csv`; a last row whose file is at fault, on request."""
+    (tmp_path / "ecg").mkdir()
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    rows = ["file,patient,diagnosis"]
+    for i in range(1, 41):
+        np.save(f"ecg/{i:04}.npy", rng.standard_normal((2, 1250)).astype("float32"))
+        rows.append(f"ecg/{i:04}.npy,P{i // 2},{('normal', 'afib')[i % 2]}")
+    return rows
+
+
+def put(rows: list[str], fault: str | None) -> None:
+    name = "ecg/0041.nii.gz" if fault == "scan" else "ecg/0041.npy"
+    whole = Path("ecg/0001.npy").read_bytes()
+    if fault == "one lead":
+        np.save(name, np.load("ecg/0001.npy")[:1])
+    elif fault:
+        Path(name).write_bytes(whole[:2000])
+    Path("recordings.csv").write_text("\n".join([*rows, *([f"{name},P3,afib"] if fault != "" else [])]) + "\n")
+
+
+@pytest.mark.parametrize("said", FAULTS)
+def test_what_the_page_says_of_a_fault_is_said(said, recordings, capsys):
+    fault, overrides = FAULTS[said]
+    (row,) = [line for line in PAGES["docs/files.md"].splitlines() if line.startswith("|") and said in line]
+    shown = re.search(r"`(.+?)`(?: \.\.\.)? \|$", row)[1]
+    put(recordings, fault)
+    assert (
+        cli.main(["check", "ecg/from_manifest", "data.path=recordings.csv", "data.readers.ecg.rate=250", *overrides])
+        == 2
+    )
+    assert shown in capsys.readouterr().err
+
+
+def test_a_list_in_a_page_begins_after_an_empty_line():
+    """Markdown of the site takes it for text otherwise, where other readers show a list."""
+    for page, text in PAGES.items():
+        plain = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+        assert not re.findall(r"^(?![-|#>\s]|\d+\. ).+\n(?:- |1\. )", plain, flags=re.M), page
