@@ -14,6 +14,7 @@ import yaml
 from counterpoint import cli, contract, hookspecs, recipe, registry
 from counterpoint.recipe.annotations import section_fields
 from counterpoint.recipe.sections import Recipe
+from counterpoint.testing.kit import UNTRIED_KINDS, examine
 
 ROOT = Path(__file__).parents[1]
 WRITTEN = [
@@ -101,9 +102,8 @@ def seismo(tmp_path, monkeypatch, install):
 
 
 def test_the_examples_of_all_hooks_keep_the_contract_and_train(seismo, capsys):
-    from counterpoint.testing import check_pack
-
-    assert not check_pack("seismo").findings
+    report = examine("seismo")
+    assert not report.findings and {who.split()[0] for who in report.untried} == {*UNTRIED_KINDS}, report
     assert cli.main(["fit", "seismo/quickstart"]) == 0
     assert "nearest quake" in capsys.readouterr().out
     for i, name in enumerate("abcd"):
@@ -158,11 +158,10 @@ def test_a_part_of_a_recipe_in_a_page_names_what_there_is(page):
 
 
 def commands(text: str) -> set[str]:
-    """Every `counterpoint ...` shown: in a line of a block, or in code marks."""
-    lines = re.findall(r"^(?:    )?(counterpoint .+)$", text, flags=re.M) + re.findall(
-        r"`(counterpoint [^`]+)`", " ".join(text.split())
-    )
-    return {line.partition("  #")[0] for line in lines}
+    """Every `counterpoint ...` shown: a line of a block, or in code marks, but for what is said not to be there."""
+    lines = re.findall(r"^(?:    )?(counterpoint .+)$", text, flags=re.M)
+    marked = re.findall(r"(?<!no )`(counterpoint [^`]+)`", " ".join(text.split()))
+    return {line.partition("  #")[0] for line in [*lines, *marked]}
 
 
 NOT_A_NAME = {"NAME", "COMMAND", "RECIPE", "RUN"}
@@ -175,6 +174,9 @@ def test_a_command_in_a_page_exists(page):
     for line in commands(PAGES[page]):
         words = [word for word in shlex.split(line)[1:] if word not in ("[NAME]", "[KIND]", "[key=value ...]")]
         if words[0] in NOT_A_NAME or words[0].startswith("-"):
+            continue
+        if len(words) == 1:  # the command as such
+            assert words[0] in cli.COMMANDS, line
             continue
         module, args = cli._command(words[0], words[1:])
         named = vars(args).get("recipe")
