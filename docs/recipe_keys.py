@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import types
 from dataclasses import is_dataclass
 from inspect import cleandoc
@@ -49,9 +50,12 @@ def sentences(section: type) -> dict[str, str]:
 
 def _section(section: type) -> list[str]:
     said = (sentences(sections.Recipe) if section is sections.Stage else {}) | sentences(section)
+    keys = section_fields(section)
+    if silent := ", ".join(set(keys) - set(said)):
+        sys.exit(f"docs: the docstring of {section.__name__} has no line `key  sentence` of {silent}")
     rows = [
         f"| `{name}` | {spell(field.hint)} | {_default(section, name, field)} | {said[name].replace('None:', 'left out:')} |"
-        for name, field in section_fields(section).items()
+        for name, field in keys.items()
     ]
     about = cleandoc(section.__doc__).partition("\n\n")[0].replace("\n", " ")
     return [f"## {SECTIONS[section]}", "", about, "", "| key | type | default | |", "|---|---|---|---|", *rows, ""]

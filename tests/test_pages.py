@@ -52,7 +52,6 @@ def test_the_site_builds_without_a_warning(tmp_path, monkeypatch):
     from mkdocs.config import load_config
 
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("sys.dont_write_bytecode", True)
     build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path), strict=True))
     assert (tmp_path / "packs" / "ecg.html").is_file() and (tmp_path / "reference" / "commands.html").is_file()
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
@@ -121,15 +120,38 @@ def test_the_examples_of_all_hooks_keep_the_contract_and_train(seismo, capsys):
     assert read.spec.modalities["wave"]["rate"] == 100.0 and read[0].inputs["wave"].shape[0] == 1
 
 
+def made_there(page: str) -> set[str]:
+    """The packs that a page has the reader make: its recipes may name them, though they are not installed."""
+    return set(re.findall(r"counterpoint_([a-z0-9]+)", PAGES[page])) - {path.name for path in ROOT.glob("plugins/*")}
+
+
+def from_such_a_pack(name: str, page: str) -> bool:
+    return re.split(r"[./]", name)[0] in made_there(page)
+
+
 RECIPES = [(page, block) for page, text in PAGES.items() for block in blocks(text, "yaml")]
 
 
-@pytest.mark.parametrize("page, block", [r for r in RECIPES if {"data", "objective"} <= set(yaml.safe_load(r[1]))])
+WHOLE = [(page, block) for page, block in RECIPES if {"data", "objective"} <= set(yaml.safe_load(block))]
+
+
+@pytest.mark.parametrize("page, block", WHOLE)
 def test_a_recipe_in_a_page_loads(page, block, request, tmp_path):
-    if "seismo." in block:
+    if page == "docs/hooks.md":
         request.getfixturevalue("seismo")
+    elif any(from_such_a_pack(call["use"], page) for call in components(yaml.safe_load(block))):
+        pytest.skip("the pack that the page makes has a test of its own")
     (tmp_path / "shown.yaml").write_text(block, encoding="utf-8")
     recipe.load(tmp_path / "shown.yaml")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_the_python_of_a_page_imports_is_there(page):
+    for block in blocks(PAGES[page], "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "counterpoint":
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
 
 
 def components(value):
@@ -140,21 +162,26 @@ def components(value):
         yield from components(inside)
 
 
+def assert_there(part, page: str) -> None:
+    """Every component in a part of a recipe is installed, by whatever kind, and takes the parameters shown."""
+    found = registry.installed()
+    for call in components(part):
+        name, shown = call["use"], set(call) - {"use"}
+        takes = (set(found.find(kind, name).parameters()) for kind in registry.KINDS if name in found.names(kind))
+        assert from_such_a_pack(name, page) or any(shown <= parameters for parameters in takes), call
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_part_of_a_recipe_in_a_page_names_what_there_is(page):
-    """Sections, components and their parameters, also where the block is no whole recipe."""
-    found = registry.installed()
+    """Sections, components and their parameters, also where a block is no whole recipe, and in code marks."""
     for block in blocks(PAGES[page], "yaml"):
         part = yaml.safe_load(block)
         assert set(part) <= {*section_fields(Recipe), "readers"}
-        for call in components(part):
-            if not call["use"].startswith("seismo."):
-                takes = [
-                    set(found.find(k, call["use"]).parameters())
-                    for k in registry.KINDS
-                    if call["use"] in found.names(k)
-                ]
-                assert any(set(call) - {"use"} <= parameters for parameters in takes), call
+        assert_there(part, page)
+    text = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.S | re.M)
+    for marked in re.findall(r"`([^`]*use: [^`]*)`", text):
+        if not marked.startswith(("counterpoint ", "use:")) and "<" not in marked:
+            assert_there(yaml.safe_load(marked), page)
 
 
 def commands(text: str) -> set[str]:
@@ -180,9 +207,9 @@ def test_a_command_in_a_page_exists(page):
             continue
         module, args = cli._command(words[0], words[1:])
         named = vars(args).get("recipe")
-        if named and "/" in named and not named.startswith(("seismo/", "<")):
+        if named and "/" in named and not named.startswith("<") and not from_such_a_pack(named, page):
             assert named in found.recipes(), line
-        if module.__name__.endswith(".show") and args.name not in NOT_A_NAME:
+        if module.__name__.endswith(".show") and args.name not in NOT_A_NAME and not from_such_a_pack(args.name, page):
             assert any(args.name in found.names(kind) for kind in registry.KINDS), line
 
 
@@ -264,3 +291,18 @@ def test_a_list_in_a_page_begins_after_an_empty_line():
     for page, text in PAGES.items():
         plain = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
         assert not re.findall(r"^(?![-|#>\s]|\d+\. ).+\n(?:- |1\. )", plain, flags=re.M), page
+
+
+def test_what_the_page_says_of_other_versions_is_said():
+    class Entry:
+        module, distribution, said = "counterpoint_absent.pack", "cp-absent", ""
+
+        def blame(self, problem, remedy, where=None):
+            self.said += f"{problem}; {remedy}\n"
+
+    entry, unsaid = Entry(), type("Module", (), {})
+    versions = [unsaid, *(type("Module", (), {"COUNTERPOINT_API": v}) for v in (0, hookspecs.API_VERSION + 1))]
+    assert not any(contract.speaks_our_version(module, entry) for module in versions)
+    table = PAGES["docs/pack_api.md"].partition("## What is said")[2].partition("## ")[0]
+    shown = [text for line in table.splitlines() if line.startswith("|") for text in re.findall(r"`(.+?)`", line)]
+    assert len(shown) == 4 and all(text in entry.said for text in shown), entry.said

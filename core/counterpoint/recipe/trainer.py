@@ -51,7 +51,7 @@ class TrainerOptions:
     accelerator              cpu, gpu, tpu, or what is there
     devices                  how many processes of a machine, or which devices
     num_nodes                machines
-    strategy                 how processes work together: ddp, fsdp, or what fits
+    strategy                 how processes work together, as Lightning names it: ddp, ...; auto: what fits
     precision                of weights and arithmetic
     max_epochs               passes over the training set; None: 100, or as many as max_steps takes
     max_steps                optimizer steps; -1: no limit
