@@ -31,8 +31,10 @@ gpu-check:
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
+# The generated pages, and the site in build/site; a link that leads nowhere ends it.
 docs: $(READY)
 	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Loss, loop, views and start-up beside peers that are installed for it alone, then long: three seeds of every quickstart.
 # `make bench PACKS_TO_RUN="ecg video"` takes some packs.

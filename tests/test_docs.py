@@ -28,6 +28,11 @@ def test_the_contract_fits_one_screen():
     assert len(inspect.getsource(hookspecs).splitlines()) < 60
 
 
+def test_the_first_page_shows_what_the_readme_shows():
+    page = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    assert re.findall(r"```\n(.*?)```", page, flags=re.S) == re.findall(r"```\n(.*?)```", README, flags=re.S)[:2]
+
+
 def test_the_reference_is_up_to_date():
     ran = subprocess.run([sys.executable, str(ROOT / "docs/generate.py"), "--check"], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

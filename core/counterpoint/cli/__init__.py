@@ -85,12 +85,18 @@ def _command(name: str, rest: list[str]):
     """The module of a command and its parsed arguments."""
     if name not in COMMANDS:
         raise CounterpointError(f"unknown command {name!r}{suggest(name, COMMANDS)}")
+    parser, module = parser_of(name)
+    return module, parser.parse_intermixed_args(rest)  # options may stand between overrides
+
+
+def parser_of(name: str):
+    """The parser of a command, whose help the documentation shows, and the command's module."""
     path, text = COMMANDS[name]
     module = importlib.import_module(path)
     parser = argparse.ArgumentParser(prog=f"counterpoint {name}", description=f"{text[0].upper()}{text[1:]}.")
     _add_no_packs(parser)
     module.arguments(parser)
-    return module, parser.parse_intermixed_args(rest)  # options may stand between overrides
+    return parser, module
 
 
 def _add_no_packs(parser: argparse.ArgumentParser) -> None:

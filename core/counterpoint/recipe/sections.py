@@ -50,9 +50,11 @@ Refreshes = dict[str, Annotated[Call, Use("refresh")]]
 class Loader:
     """How samples become batches.
 
-    batch        samples in a batch, over all ranks; micro_batch: samples encoded at a time, None = all
+    sampler      the order of the samples
+    batch        samples in a batch, over all ranks
+    micro_batch  samples encoded at a time; None: all of the batch
     workers      processes that read samples; auto: as many as help
-    sampler      the order of the samples; on_bad: what a sample that cannot be read does
+    on_bad       what a sample that cannot be read does: end the run, or be left out and counted
     """
 
     sampler: Annotated[Call, Use("sampler")]
@@ -64,7 +66,11 @@ class Loader:
 
 @dataclass(frozen=True)
 class MomentumOptions:
-    """Decay of the momentum encoders, and its value at the end; None: what the objective asks for."""
+    """Of the momentum encoders; None: what the objective asks for.
+
+    decay  target = decay * target + (1 - decay) * student after every optimizer step
+    final  the decay that a run ends with
+    """
 
     decay: Decay | None = None
     final: Decay | None = None
@@ -72,7 +78,11 @@ class MomentumOptions:
 
 @dataclass(frozen=True)
 class Trained:
-    """Trained encoders and heads: of a run (its folder, its name in `runs/`, or `latest`), or of an earlier stage of this one."""
+    """Trained encoders and heads.
+
+    run    of a run: its folder, its name in `runs/`, or `latest`
+    stage  of an earlier stage of this recipe, by name
+    """
 
     run: str | None = None
     stage: FileName | None = None
@@ -80,7 +90,12 @@ class Trained:
 
 @dataclass(frozen=True)
 class LoRA:
-    """Low-rank adapters (Hu et al., 2021): their rank, scale, and the modules they are put beside, by name."""
+    """Low-rank adapters (Hu et al., 2021).
+
+    targets  the modules that they are put beside, by name
+    rank     of the update
+    alpha    the update is scaled by alpha / rank
+    """
 
     targets: list[str]
     rank: Positive = 8
@@ -89,9 +104,12 @@ class LoRA:
 
 @dataclass(frozen=True)
 class Tune:
-    """What of an encoder, and of its head, is trained: all, nothing, or the parameters whose names match.
+    """What of an encoder, and of its head, is trained.
 
-    lr  multiplies the optimizer's, in both
+    train  of the encoder: all, none, or patterns of parameter names
+    head   the same of its head
+    lora   adapters beside the encoder's modules
+    lr     multiplies the optimizer's learning rate, in both
     """
 
     train: Literal["all", "none"] | list[str] = "all"
@@ -104,6 +122,7 @@ class Tune:
 class Stage:
     """A part of the training: the recipe with these sections in place of its own; each replaces its section whole.
 
+    name   of the stage, in logs and in `start: {stage: ...}`
     start  where its encoders and heads begin: `afresh`, an earlier stage or another run; None: the stage before
     """
 
@@ -133,10 +152,33 @@ class Stage:
 class Recipe:
     """A checked recipe. Mappings have the modalities as keys, `objective` and `weights` the names of the objectives.
 
-    `refresh` names columns made between epochs. `heads`, `views` and `tune` have an entry for every modality. `start` is
-    where encoders and heads begin (of the first stage, where there are stages); `concatenate`: the trained encoder is those
-    of all stages side by side. `origin` says where each entry was written; of the recipe of a stage, `stage` is its name and
-    `before` the recipes of those before it.
+    data         the dataset
+    loader       how samples become batches
+    refresh      columns made anew between epochs, by name: pseudo labels, neighbours
+    encoders     what makes h of each modality
+    heads        what makes z of h
+    views        steps, one after another, that make the views of each modality
+    objective    the loss: one, or several by name
+    weights      of each objective of several; 1 where none is said
+    optimizer    of all that is trained
+    schedule     of the learning rate
+    momentum     the momentum encoders, where the objective asks for some
+    teacher      frozen encoders that see the same views, for objectives that distil
+    start        where encoders and heads begin, in the first stage where there are stages; None: initial weights
+    tune         what of each encoder and head is trained
+    trainer      Lightning's own arguments
+    evaluate     what is scored when the run ends
+    baselines    encoders that are scored as they are, to be beaten
+    callbacks    Lightning callbacks that packs bring
+    loggers      of Lightning, by name: tensorboard, csv
+    compile      whether the encoders run under torch.compile
+    seed         of everything random
+    name         of the run; None: that of the recipe
+    stages       parts of the training, one after another
+    concatenate  whether the trained encoder is those of all stages side by side
+
+    `origin` says where each entry was written; of the recipe of a stage, `stage` is its name and `before` the recipes of
+    those before it.
     """
 
     data: DataCall

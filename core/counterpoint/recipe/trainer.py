@@ -46,7 +46,26 @@ _RUN = "the run folder keeps checkpoints, metrics and recipe; where it is, the c
 
 @dataclass(frozen=True)
 class TrainerOptions:
-    """Lightning's arguments by their own names (lightning.pytorch.Trainer), with its meanings and its defaults."""
+    """Lightning's arguments by their own names (lightning.pytorch.Trainer), with its meanings and its defaults.
+
+    accelerator              cpu, gpu, tpu, or what is there
+    devices                  how many processes of a machine, or which devices
+    num_nodes                machines
+    strategy                 how processes work together, as Lightning names it: ddp, ...; auto: what fits
+    precision                of weights and arithmetic
+    max_epochs               passes over the training set; None: 100, or as many as max_steps takes
+    max_steps                optimizer steps; -1: no limit
+    max_time                 days:hours:minutes:seconds
+    accumulate_grad_batches  batches whose gradients are averaged before an optimizer step
+    gradient_clip_val        the largest norm (or value) of a gradient; None: any
+    gradient_clip_algorithm  whether norm or value is clipped; None: norm
+    deterministic            whether only deterministic algorithms run; warn: say which are not
+    benchmark                whether cuDNN tries out its algorithms first
+    log_every_n_steps        optimizer steps between two lines of metrics
+    sync_batchnorm           whether batch statistics are shared over processes
+    detect_anomaly           whether the backward pass that makes a NaN is named; slow
+    profiler                 simple, advanced or pytorch
+    """
 
     accelerator: str = "auto"
     devices: Literal["auto"] | int | list[int] = "auto"
