@@ -26,8 +26,8 @@ class TeamUp(Objective):
     anchor and cancels: only g c_j of the candidates is left, and it goes into the kernel as one more number in each row.
     With g = 0 this is `nt_xent`. A node of unknown strength counts as 0.
 
-    temperature  t; start, ramp: in epochs; most: the greatest g. The paper's g has no ramp in its formula, the authors'
-                 code has the 100 that is the default here; their start and most differ from data set to data set.
+    temperature  t; start, ramp: in epochs, a ramp of 100 in the authors' code; most: the greatest g. Their temperature, start
+                 and most differ from data set to data set.
     """
 
     def __init__(self, *, temperature: float = 0.5, start: int = 0, ramp: float = 100.0, most: float = 1.0):

@@ -18,7 +18,8 @@ class FromCSV(Nodes):
     """The graph in two tables (CSV, TSV or Parquet): a row a node, and a row an edge.
 
     edges     with the columns `source` and `target`; direction, repetition and edges to oneself do not count
-    nodes     with a column `id`; other columns are features, numbers all of them, but for `labels` and `split`
+    nodes     with a column `id`; other columns are features, numbers all of them, but for `labels` and `split`; they are taken
+              as they are, so bring columns of different units to one scale before
     labels    columns: words and integers are classes, other numbers are values, empty = unknown
     holdout   fraction of the nodes whose labels are held out, by a hash of the id, where there is no column `split`
 

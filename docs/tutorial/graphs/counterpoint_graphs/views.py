@@ -47,7 +47,7 @@ class Whole(ViewGenerator):
 
 
 class DropEdges(Whole):
-    """Every edge is dropped with probability `p`, both directions together (GRACE, Zhu et al., 2020, section 3.2)."""
+    """Every edge is dropped with probability `p`, both directions together (GRACE, Zhu et al., 2020)."""
 
     def __init__(self, *, graph: DataGraph, p: float = 0.3):
         super().__init__(graph=graph)
@@ -87,7 +87,8 @@ class CommunalFeatures(Whole):
 
     With the votes v_f = log sum_i |x_if| S(i), S(i) the strength of node i's community, u = (max v - v) / (max v - min v):
     feature f is dropped with probability p u_f / mean(u), at most `most`. Without any positive sum, every feature with
-    probability p; a feature without a positive sum counts as the one with the least.
+    probability p. Departs from the authors' code, in which a feature without votes counts as the one with the most: here, with
+    the least.
     """
 
     def __init__(self, *, graph: DataGraph, p: float = 0.2, most: float = 0.7):
