@@ -47,7 +47,8 @@ def test_a_recipe_in_a_page_loads(page, block, tmp_path):
     recipe.load(tmp_path / "shown.yaml")
 
 
-@pytest.mark.parametrize("page", PAGES)
+# The tutorial's blocks are pieces of files that its own test runs.
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/tutorial/README.md"])
 def test_what_the_python_of_a_page_imports_is_there(page):
     for block in blocks(PAGES[page], "python"):
         for node in ast.walk(ast.parse(block)):

@@ -61,7 +61,8 @@ class View(_Movable):
     row   int64 (n,): which sample of the batch each row belongs to
     mask  bool (n, L), true = real, or None when nothing is padded
     role  raw, global, local, query, negative, ... A `negative` never forms a positive pair
-    meta  tensors with n rows (crop boxes, correspondences), or plain values
+    meta  tensors with n rows (crop boxes, correspondences), or values that all rows share and that are the same for any
+          rows of the sample's view: in a dataclass, a tuple or a mapping they may hold tensors, which move along
     """
 
     modality: str

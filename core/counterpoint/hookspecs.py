@@ -18,7 +18,7 @@ Table = dict[str, str]
 
 @hookspec
 def counterpoint_encoders() -> Table:
-    """Factories of modules `encoder(data[, mask]) -> h (n, H) | Features` with an int attribute `width` = H."""
+    """Factories of modules `encoder(data[, mask][, meta=]) -> h (n, H) | Features` with an int attribute `width` = H."""
 
 
 @hookspec

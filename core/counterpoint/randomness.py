@@ -4,6 +4,8 @@ Sample order = f(seed, epoch); randomness in a worker = f(seed, epoch, index); a
 index); dropout = f(seed, step, rank, chunk); an objective's own = f(seed, step). Step counts batches.
 """
 
+from __future__ import annotations
+
 import hashlib
 import random
 from functools import cache
@@ -77,6 +79,13 @@ class Draw:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def shared(self, what: str, count: int) -> Draw:
+        """A Draw of its own for `count` things that all rows of the view share, such as the edges of a graph.
+
+        What it gives depends on the view and on the number of the thing, from 0: not on which rows are there.
+        """
+        return Draw(key(self.seed, what), torch.arange(count, device=self.ids.device))
 
     def _row_keys(self) -> Tensor:
         self.calls += 1

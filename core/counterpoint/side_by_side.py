@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +26,8 @@ class SideBySide(nn.Module):
         self.parts = Named(parts)
         self.width = sum(part.encoder.width for part in parts.values())
 
-    def forward(self, data: Tensor, mask: Tensor | None = None) -> Tensor:
-        view = View("", data, torch.arange(len(data), device=data.device), mask)
+    def forward(self, data: Tensor, mask: Tensor | None = None, meta: dict[str, Any] | None = None) -> Tensor:
+        view = View("", data, torch.arange(len(data), device=data.device), mask, meta=meta or {})
         return torch.cat([normalize(part.features(view).h, dim=-1) for part in self.parts.values()], dim=-1)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import cache
 
 import torch
 from torch import nn
@@ -18,7 +20,28 @@ _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 def takes_mask(encoder: nn.Module) -> bool:
     """Whether `encoder(data, mask)` is how it wants to be called."""
-    return "mask" in inspect.signature(encoder.forward).parameters
+    return "mask" in _parameters(encoder)
+
+
+def takes_meta(encoder: nn.Module) -> bool:
+    """Whether `encoder(data, ..., meta=view.meta)` is how it wants to be called."""
+    return "meta" in _parameters(encoder)
+
+
+def _parameters(encoder: nn.Module) -> frozenset[str]:
+    return _names(getattr(encoder.forward, "__func__", encoder.forward))
+
+
+@cache
+def _names(function: Callable) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
+def encode(encoder: nn.Module, view: View) -> Features:
+    """What an encoder makes of a view: it gets the mask and the meta that its `forward` has a parameter for."""
+    masks = [view.mask] if view.mask is not None and takes_mask(encoder) else []
+    made = encoder(view.data, *masks, **({"meta": view.meta} if takes_meta(encoder) else {}))
+    return made if isinstance(made, Features) else Features(made)
 
 
 class Tower(nn.Module):
@@ -36,7 +59,6 @@ class Tower(nn.Module):
     def __init__(self, modality: str, encoder: nn.Module, head: nn.Module):
         super().__init__()
         self.modality, self.encoder, self.head = modality, encoder, head
-        self._masked = takes_mask(encoder)
 
     @property
     def dim(self) -> int:
@@ -65,9 +87,7 @@ class Tower(nn.Module):
 
     def features(self, view: View) -> Features:
         """What the encoder makes of a view; h is (n, H)."""
-        masked = self._masked and view.mask is not None
-        features = self.encoder(view.data, view.mask) if masked else self.encoder(view.data)
-        return features if isinstance(features, Features) else Features(features)
+        return encode(self.encoder, view)
 
     def absent(self, roles: list[str], row: torch.Tensor, first: int) -> list[Encoded]:
         """Embeddings of no row, connected to every trainable parameter: for a batch without this modality.

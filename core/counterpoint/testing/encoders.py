@@ -7,22 +7,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from counterpoint.batch import Features, View
+from counterpoint.batch import Features
 from counterpoint.randomness import seed_all
 from counterpoint.testing.device import check_moves, other_device
 from counterpoint.testing.finding import Broken
 from counterpoint.testing.material import Trial
-from counterpoint.tower import takes_mask
+from counterpoint.tower import encode
 
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
 ROUGH = 0.2  # relative distance between bfloat16 and float32
-
-
-def encode(encoder: nn.Module, view: View) -> Features:
-    """As a tower calls it."""
-    masked = view.mask is not None and takes_mask(encoder)
-    made = encoder(view.data, view.mask) if masked else encoder(view.data)
-    return made if isinstance(made, Features) else Features(made)
 
 
 def fits(trial: Trial) -> Features:

@@ -89,7 +89,7 @@ def leaves_its_input_as_it_was(trial: Trial) -> None:
     made_of(trial, view)
     trial.build().prepare(view)
     changed = [name for name in ("data", "row", "mask") if not _same(getattr(view, name), getattr(kept, name))]
-    if changed or view.meta.keys() != kept.meta.keys():
+    if changed or view.meta.keys() != kept.meta.keys() or not _same_meta(view.meta, kept.meta):
         raise Broken(
             "it changes its input in place",
             expected="the view that came in as it was: other views are made of it, too",
@@ -102,10 +102,21 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
     return a is b or (a is not None and b is not None and torch.equal(a, b))
 
 
+def _same_meta(a: dict, b: dict) -> bool:
+    """Whether all tensors in them, however deep, are equal."""
+    found: list[list[Tensor]] = [[], []]
+    for meta, into in zip((a, b), found):
+        map_tensors(lambda t, into=into: into.append(t) or t, meta)
+    return len(found[0]) == len(found[1]) and all(map(torch.equal, *found))
+
+
 def makes_the_same_view_of_the_same_seed(trial: Trial) -> None:
     """Whatever torch's, numpy's and python's own generators are at."""
     once, again = (made_of(trial, copied(trial.view), world=world) for world in (1, 2))
-    if not all(_same(a.data, b.data) and _same(a.mask, b.mask) for a, b in zip(once, again)):
+    alike = [
+        _same(a.data, b.data) and _same(a.mask, b.mask) and _same_meta(a.meta, b.meta) for a, b in zip(once, again)
+    ]
+    if not all(alike):
         raise Broken(
             "the same seed makes another view the second time",
             expected="a view is a function of the seed, the step and the sample: a resumed run sees the same",
@@ -147,6 +158,19 @@ def makes_a_view_of_each_row_alone(trial: Trial) -> None:
                 got="other data without the first row",
                 mend="let each row use its own numbers of `draw`; a step that needs all rows says whole_batch = True",
             )
+        if not _same_meta(_shared(a), _shared(b)):
+            raise Broken(
+                "what all rows share in `meta` depends on the rows",
+                expected="the same in any batch, micro-batch and process",
+                got=f"other values of {', '.join(_shared(a))} without the first row",
+                mend="draw it for the view, not for its rows: draw.shared('edges', count).uniform()",
+            )
+
+
+def _shared(view: View) -> dict:
+    """What of the meta is no tensor with a row for each of the view's."""
+    rows = len(view)
+    return {k: v for k, v in view.meta.items() if not (isinstance(v, Tensor) and v.ndim and len(v) == rows)}
 
 
 def _alike(a: View, b: View) -> bool:
