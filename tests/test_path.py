@@ -1,6 +1,7 @@
 """From nothing to a trained encoder of one's own pack: every command as a newcomer types it, without editing a file."""
 
 import re
+import shutil
 import time
 
 import pytest
@@ -56,4 +57,5 @@ def test_the_path_from_an_empty_environment(tmp_path):
     spent, said = walk(environment, tmp_path, "--quiet")
     print(f"new-pack, check-pack and fit in {spent:.0f} s")
     check(environment, tmp_path, said)
+    shutil.rmtree(environment.folder)  # pytest keeps the folders of its last runs
     assert spent < 180
