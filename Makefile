@@ -6,7 +6,7 @@ PACKS  := $(patsubst plugins/%/pyproject.toml,plugins/%,$(wildcard plugins/*/pyp
 READY  := .venv/.ready
 EXTRA_video := games
 
-.PHONY: quickstart test test-all test-faults gpu-check lint docs bench clean
+.PHONY: quickstart test test-all test-faults test-wheels gpu-check lint docs bench clean
 # Data that no package of the index installs is fetched first, into the cache that `counterpoint data` names.
 quickstart: $(READY)
 	$(if $(EXTRA_$(PACK)),$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e 'plugins/$(PACK)[$(EXTRA_$(PACK))]')
@@ -23,6 +23,13 @@ test-all: $(READY)
 ROUNDS ?= 10
 test-faults: $(READY)
 	$(BIN)/python benchmarks/faults.py --rounds $(ROUNDS)
+
+# Each pack from its wheel, with the core's wheel alone beside it: what the tree holds, the kit, and its own tests.
+EXTRAS := $(foreach pack,$(notdir $(PACKS)),$(if $(EXTRA_$(pack)),-e 'plugins/$(pack)[$(EXTRA_$(pack))]'))
+test-wheels: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(EXTRAS)
+	for pack in $(notdir $(PACKS)); do $(BIN)/counterpoint data $$pack/quickstart || exit 1; done
+	$(BIN)/python -m pytest tests/test_wheels.py
 
 # Needs no .venv: it runs with whatever python3 has torch, lightning and pytest, and names what it skips.
 gpu-check:

@@ -33,25 +33,6 @@ def written(folder, name, monkeypatch):
     return folder / name / f"counterpoint_{name}"
 
 
-def test_as_written_it_installs_keeps_the_contract_and_trains(tmp_path, python):
-    """From nothing to a trained encoder without editing a file."""
-    path = os.pathsep.join([str(tmp_path / "site"), CORE])
-    run = lambda *words: python(tmp_path, "-m", *words, cwd=tmp_path, PYTHONPATH=path)  # noqa: E731
-    made = run("counterpoint", "new-pack", "seismo")
-    assert made.returncode == 0 and made.stdout.startswith("seismo\n"), made.stderr
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--target", "site"]
-    installed = run("pip", "install", *options, "./seismo")
-    assert installed.returncode == 0, installed.stderr
-    assert not [path for path in (tmp_path / "site").rglob("*") if "tmpl" in path.name]
-    both = "main(['check-pack', 'seismo']) or main(['fit', 'seismo/quickstart', 'trainer.max_epochs=1'])"
-    code = f"import sys; from counterpoint.cli import main; sys.exit({both})"  # one process imports torch once
-    done = python(tmp_path, "-c", code, cwd=tmp_path, PYTHONPATH=path)
-    assert done.returncode == 0 and "trained encoder" in done.stdout, done.stdout + done.stderr
-    assert "seismo 0.1.0: " in done.stdout and "not tried" not in done.stdout
-    listed = run("counterpoint", "packs")
-    assert "counterpoint-seismo" in listed.stdout and "fault" not in listed.stdout
-
-
 @pytest.mark.slow
 def test_as_written_its_own_tests_pass_and_it_learns(tmp_path, monkeypatch, python):
     written(tmp_path, "learns", monkeypatch)
@@ -168,7 +149,6 @@ def test_a_pack_without_mistakes_and_what_its_tests_hand_over(tmp_path, monkeypa
     assert not handed.untried and handed.passed == alone.passed + 8
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("pack", PACKS)
 def test_the_packs_of_this_project_keep_the_contract(pack, tmp_path, monkeypatch):
     """Their quickstarts on real data, and the recipe for a user's own files on a few files."""

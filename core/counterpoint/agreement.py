@@ -99,12 +99,13 @@ def check_scores(recipe: Recipe, dataset, problems: Problems) -> None:
     columns = {*spec.groups, *spec.labels}
     for call in recipe.evaluate:
         evaluator = problems.attempt(call.build)
-        for name in sorted(evaluator.needs() - columns) if evaluator is not None else ():
+        needs = getattr(evaluator, "needs", set)()
+        for name in sorted(needs - columns):
             problems.found.append(
                 f"{recipe.where(call.path)}: {name!r} is neither a label nor a group of data {recipe.data.name!r}; "
                 f"it has: {', '.join(sorted(columns)) or 'none'}"
             )
-        for name in sorted(evaluator.needs() & columns) if evaluator is not None else ():
+        for name in sorted(needs & columns):
             if (count := _values(dataset, name)) is not None and count < 2:
                 problems.found.append(
                     f"{recipe.where(call.path)}: {name!r} has {count} value in data {recipe.data.name!r}; a score needs two"

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from counterpoint import targets
+from counterpoint import compat, hookspecs, targets
 from counterpoint.errors import suggest
-from counterpoint.hookspecs import API_VERSION, GROUP
+from counterpoint.hookspecs import GROUP
 
 RECIPES = "counterpoint_recipes"
 KINDS = {
@@ -35,6 +35,11 @@ class Entry(Protocol):
 
     def blame(self, problem: str, remedy: str, where: str | None = None) -> None: ...
     def blame_error(self, what: str, error: BaseException) -> None: ...
+
+
+def hook_of(kind: str) -> str | None:
+    """The hook whose table lists components of a kind; None for a kind that no pack brings."""
+    return next((hook for hook, listed in KINDS.items() if listed == kind), None)
 
 
 def describe(error: BaseException) -> str:
@@ -64,30 +69,29 @@ def _roots(package: str) -> list[str]:
     return list(spec.submodule_search_locations or [spec.origin or ""])
 
 
-def speaks_our_version(module: Any, entry: Entry) -> bool:
-    """Whether COUNTERPOINT_API is the version that this core speaks."""
-    version = getattr(module, "COUNTERPOINT_API", None)
-    if version == API_VERSION and type(version) is int:
-        return True
+def spoken_version(module: Any, entry: Entry) -> int | None:
+    """COUNTERPOINT_API, if this core speaks that version."""
+    version, ours = getattr(module, "COUNTERPOINT_API", None), hookspecs.API_VERSION
+    if type(version) is int and version in compat.spoken():
+        return version
     where = targets.line_of(entry.module, "COUNTERPOINT_API")
+    speaks = f"this core speaks {' and '.join(map(str, compat.spoken()))} ({compat.PAGE})"
     if version is None:
-        entry.blame("COUNTERPOINT_API is missing", f"add COUNTERPOINT_API = {API_VERSION} to the pack's module", where)
+        entry.blame("COUNTERPOINT_API is missing", f"add COUNTERPOINT_API = {ours} to the pack's module", where)
     elif type(version) is not int:
-        entry.blame(
-            f"COUNTERPOINT_API must be an int, got {version!r}", f"write COUNTERPOINT_API = {API_VERSION}", where
-        )
-    elif version < API_VERSION:
-        problem = f"it is written for the older API {version}; this core speaks {API_VERSION}"
+        entry.blame(f"COUNTERPOINT_API must be an int, got {version!r}", f"write COUNTERPOINT_API = {ours}", where)
+    elif version < ours:
+        problem = f"it is written for the older API {version}; {speaks}"
         entry.blame(problem, f"pip install -U {entry.distribution}", where)
     else:
-        problem = f"it is written for the newer API {version}; this core speaks {API_VERSION}"
+        problem = f"it is written for the newer API {version}; {speaks}"
         entry.blame(problem, f"pip install -U counterpoint, or install an older {entry.distribution}", where)
-    return False
+    return None
 
 
-def sound_hooks(module: Any, entry: Entry) -> dict[str, Callable]:
-    """Hook name -> function, of the hooks that can be called; the others are blamed."""
-    hooks = {}
+def sound_hooks(module: Any, entry: Entry, version: int) -> dict[str, Callable]:
+    """Today's name of a hook -> function, of the hooks that can be called; the others are blamed."""
+    hooks, known = {}, compat.hooks(version, HOOKS)
     for name in dir(module):
         value = getattr(module, name, None)
         if isinstance(value, ModuleType):
@@ -95,17 +99,17 @@ def sound_hooks(module: Any, entry: Entry) -> dict[str, Callable]:
         options = getattr(value, f"{GROUP}_impl", None) if callable(value) else None
         if name.startswith("counterpoint_") or isinstance(options, dict):
             name = (options or {}).get("specname") or name
-            if breach := _breach(name, value, options):
+            if breach := _breach(name, value, options, known):
                 entry.blame(*breach, _line(value) or targets.line_of(entry.module, name))
             else:
                 hooks[name] = value
-    return hooks
+    return compat.adapted(hooks, version)
 
 
-def _breach(name: str, value: Any, options: dict | None) -> tuple[str, str] | None:
+def _breach(name: str, value: Any, options: dict | None, known: tuple[str, ...]) -> tuple[str, str] | None:
     """Problem and remedy of one hook."""
-    if name not in HOOKS:
-        return f"{name} is not a hook{suggest(name, HOOKS)}", "rename it"
+    if name not in known:
+        return f"{name} is not a hook{suggest(name, known)}", "rename it"
     if not inspect.isroutine(value):
         return f"{name} is not a function: {type(value).__name__}", "write a function that returns it"
     if not isinstance(options, dict):

@@ -17,7 +17,7 @@ from typing import Any
 
 import pluggy
 
-from counterpoint import contract, hookspecs, targets
+from counterpoint import compat, contract, hookspecs, targets
 from counterpoint.errors import suggest
 
 
@@ -39,7 +39,10 @@ class Fault:
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """A pack that can be used: kind -> short name -> lazy target, and its folder of recipes."""
+    """A pack that can be used: kind -> short name -> lazy target, its folder of recipes, and the API version it is written for.
+
+    api  None: this core's own
+    """
 
     distribution: str
     version: str
@@ -47,6 +50,7 @@ class Pack:
     module: str
     tables: dict[str, dict[str, str]] = field(default_factory=dict)
     recipes: Path | None = None
+    api: int | None = None
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}"
@@ -59,6 +63,12 @@ class Discovery:
     packs: list[Pack]
     faults: list[Fault]
     left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def deprecated(self) -> list[str]:
+        """A line for each pack that is written for the API version before this one."""
+        said = [(pack, compat.deprecation(pack.api)) for pack in self.packs]
+        return [f"{pack} (pack {pack.entry!r}) {text}" for pack, text in said if text]
 
 
 @dataclass
@@ -223,19 +233,19 @@ def _admit(entry: _Entry, manager: pluggy.PluginManager) -> Pack | None:
         except BaseException as error:
             return entry.blame_error("its import fails", error)
         try:
-            if contract.speaks_our_version(module, entry):
-                return _read(module, entry, manager)
+            if version := contract.spoken_version(module, entry):
+                return _read(module, entry, manager, version)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             return entry.blame_error("it cannot be read", error)
 
 
-def _read(module: Any, entry: _Entry, manager: pluggy.PluginManager) -> Pack:
+def _read(module: Any, entry: _Entry, manager: pluggy.PluginManager, version: int) -> Pack:
     """Registers the sound hooks of a pack and calls each of them once."""
     key = f"{entry.distribution}:{entry.point.name}"
     plugin = ModuleType(key)  # holds the sound hooks alone: pluggy refuses a plugin as a whole
-    for name, function in contract.sound_hooks(module, entry).items():
+    for name, function in contract.sound_hooks(module, entry, version).items():
         setattr(plugin, name, function)
     manager.register(plugin, name=key)
     tables, recipes = {}, None
@@ -246,4 +256,4 @@ def _read(module: Any, entry: _Entry, manager: pluggy.PluginManager) -> Pack:
             recipes = contract.folder(function, result, entry)
         elif table := contract.table(caller.name, function, result, entry):
             tables[contract.KINDS[caller.name]] = table
-    return Pack(entry.distribution, entry.version, entry.point.name, entry.module, tables, recipes)
+    return Pack(entry.distribution, entry.version, entry.point.name, entry.module, tables, recipes, version)

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from counterpoint import builtin, packs, targets
+from counterpoint import builtin, compat, contract, packs, targets
 from counterpoint.errors import ComponentError, CounterpointError, suggest
 from counterpoint.markers import KINDS, Given
 from counterpoint.packs import Discovery, Pack
@@ -85,7 +85,7 @@ class Component:
         if missing := [name for name, parameter in known.items() if parameter.required and name not in params]:
             raise ComponentError(f"{self}: {', '.join(missing)} must be given")
         try:
-            return factory(**params)
+            return compat.built(factory(**params), contract.hook_of(self.kind), self.provider.api)
         except (TypeError, ValueError) as error:
             raise ComponentError(f"{self}: {error}") from error
 

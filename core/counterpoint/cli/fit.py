@@ -26,6 +26,8 @@ def run(args: argparse.Namespace) -> int:
     from counterpoint.registry import installed
 
     warn(installed().discovery)
+    for line in installed().discovery.deprecated:
+        print(f"deprecated: {line}", file=sys.stderr)
     if args.resume:
         return _resume(args)
     if not args.recipe:

@@ -16,6 +16,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from counterpoint import requirements
+
     discovery = registry.installed().discovery
     faults = [*discovery.faults, *packs.dead_targets(discovery)]
     if discovery.packs:
@@ -28,10 +30,25 @@ def run(args: argparse.Namespace) -> int:
         )
     for name, why in discovery.left_out.items():
         print(f"left out: {name}: {why}")
+    if discovery.deprecated:
+        print("\ndeprecated:")
+        print("\n".join(f"  {line}" for line in discovery.deprecated))
+    if found := requirements.clashes(_looked_at(discovery)):
+        print(f"\n{len(found)} requirement{'s' if len(found) > 1 else ''} not met:")
+        print("\n".join(f"  {line}" for line in found))
     if faults:
         print(f"\n{len(faults)} fault{'s' if len(faults) > 1 else ''}:")
         print("\n".join(map(_paragraph, faults)))
     return 0
+
+
+def _looked_at(discovery: Discovery) -> list[str]:
+    """The core, and every distribution with a pack that is in use or faulty."""
+    return [
+        "counterpoint",
+        *(pack.distribution for pack in discovery.packs),
+        *(f.distribution for f in discovery.faults),
+    ]
 
 
 def warn(discovery: Discovery) -> None:

@@ -1,4 +1,10 @@
-"""What an evaluator is: a function of frozen embeddings that gives scores with intervals."""
+"""What an evaluator is: a function of frozen embeddings that gives scores with intervals.
+
+`evaluator(fit, test)` takes the Embeddings of the training set (None when nobody wants them) and of the test set, and
+returns a list of Scores. It may say more: `needs()`, the labels and groups that it looks at; `on`, "h" (as when it does
+not say) or "z"; `crosses`, True when it compares modalities; `fits`, False when it looks at the test set alone;
+`compares`, True when it takes the trained objective's own similarity.
+"""
 
 from __future__ import annotations
 

@@ -31,9 +31,9 @@ def score(
 
 def _applies(evaluator, embeddings: Embeddings) -> bool:
     """Whether a representation has what the evaluator compares: z, or several modalities, or just h."""
-    there = getattr(embeddings, evaluator.on)
+    there = getattr(embeddings, getattr(evaluator, "on", "h"))
     named = {getattr(evaluator, name, None) for name in ("modality", "query", "key")} - {None}
-    return bool(there) and named <= set(there) and (not evaluator.crosses or len(there) > 1)
+    return bool(there) and named <= set(there) and (not getattr(evaluator, "crosses", False) or len(there) > 1)
 
 
 def render(records: list[dict]) -> str:

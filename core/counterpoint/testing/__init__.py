@@ -22,6 +22,8 @@ __all__ = ["Example", "check_pack"]
 def check_pack(name: str, examples: Mapping[str, Example] | None = None) -> Report:
     """Every check of an installed pack; AssertionError with every finding, a warning for each thing not tried.
 
+    An API version that is soon no longer spoken is a FutureWarning.
+
     examples  what components and recipes are tried on that the pack's recipes alone do not try: `kind name` -> Example,
     such as {"encoder net": Example(data=torch.randn(4, 2, 100), given={"channels": 2})}
     """
@@ -30,6 +32,8 @@ def check_pack(name: str, examples: Mapping[str, Example] | None = None) -> Repo
     report = examine(name, examples)
     for who, why in report.untried.items():
         warnings.warn(f"{who} was not tried: {why}", stacklevel=2)
+    if report.deprecated:
+        warnings.warn(f"{report.pack} {report.deprecated}", FutureWarning, stacklevel=2)
     if report.findings:
         raise AssertionError(f"\n{report}")
     return report

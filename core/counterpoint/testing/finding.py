@@ -43,18 +43,24 @@ class Untried(Exception):
 
 @dataclass
 class Report:
-    """What came of the checks of one pack: how many passed, the findings, and who could not be tried, with the reason."""
+    """What came of the checks of one pack: how many passed, the findings, and who could not be tried, with the reason.
+
+    deprecated  what to say of its API version, while the core still speaks it
+    """
 
     pack: str
     passed: int = 0
     tried: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     untried: dict[str, str] = field(default_factory=dict)
+    deprecated: str | None = None
 
     def __str__(self) -> str:
         lines = [*map(str, self.findings)]
         if self.untried:
             lines += ["not tried:", *(f"  {who}: {why}" for who, why in self.untried.items())]
+        if self.deprecated:
+            lines.append(f"deprecated: {self.pack} {self.deprecated}")
         found = f"{len(self.findings)} to mend, " if self.findings else ""
         lines.append(
             f"{self.pack}: {found}{self.passed} checks passed of {len({*self.tried} - {*self.untried})} things tried"

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from counterpoint import registry, targets
+from counterpoint import compat, registry, targets
 from counterpoint.assembly import Assembly
 from counterpoint.contract import KINDS
 from counterpoint.errors import CounterpointError
@@ -53,6 +53,7 @@ class _Examination:
         if not packs and not faults:
             raise CounterpointError(f"check-pack: no pack {self.name!r}{self.found.absent(self.name)}")
         self.made = Report(f"{self.name} {(packs or faults)[0].version}")
+        self.made.deprecated = compat.deprecation(packs[0].api) if packs else None
         for check in tables.defines_its_version(packs[0] if packs else None, faults):
             self._try(f"pack {self.name}", (packs or [faults[0]])[0], "", check)
         for pack in packs[:1]:
@@ -164,7 +165,7 @@ class _Examination:
         if example is not None and example.data is not None:
             return material.of_example(component, example), kind
         if _key(component) in self.trials:
-            return self.trials[_key(component)], kind
+            return self.trials.pop(_key(component)), kind  # its weights are held no longer than it is tried
         return material.first_fit(material.guesses(component, self.places), kind.fits), kind
 
     def _dataset(self, component: Component) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -52,6 +54,23 @@ class Trial:
     guessed: bool = False
 
 
+@dataclass(eq=False)
+class ReadOnce(Call):
+    """Data of a recipe that are read once, however often they are built: a dataset has no state of its own."""
+
+    made: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def build(self, given: Mapping[str, Any] | None = None) -> Any:
+        wanted = repr(sorted(self.params.items()))
+        if wanted not in self.made:
+            self.made[wanted] = super().build(given)
+        return self.made[wanted]
+
+    @classmethod
+    def of(cls, call: Call) -> Call:
+        return cls(**{item.name: getattr(call, item.name) for item in fields(call)})
+
+
 @dataclass(frozen=True)
 class Place:
     """Rows as they stand somewhere in a pipeline, and what the data knows of their modality."""
@@ -64,6 +83,21 @@ def built(component: Component, params: Mapping[str, Any], given: Mapping[str, A
     """The component from its defaults and `params`, always with the same initial weights."""
     seed_all(key(0, "kit", component.kind, component.name))
     return Call(component, dict(params), component.name, "").build(given)
+
+
+def kept(build: Callable[[], Any]) -> Callable[[], Any]:
+    """`build`, which is called once: every call gives a copy of what it made, which nobody else has run."""
+    made: list[Any] = []
+
+    def copy():
+        if not made:
+            made.append(build())
+        try:
+            return deepcopy(made[0])
+        except Exception:  # what cannot be copied is built each time
+            return build()
+
+    return copy
 
 
 def of_recipe(assembly: Assembly) -> tuple[list[Trial], list[Place]]:
@@ -85,16 +119,17 @@ def _of_modality(assembly: Assembly, modality: str, raw: View, trials: list[Tria
     view, prepared = raw, raw
     for number, (call, step) in enumerate(zip(recipe.views.get(modality, []), assembly.pipelines[modality].steps)):
         places.append(Place(view, given))
-        trials.append(Trial(call.component, _builder(call, given, number), view))
+        trials.append(Trial(call.component, kept(_builder(call, given, number)), view))
         try:
             made = step(map_tensors(torch.clone, view), Draw(key(0, "kit", number), view.row))
             view, prepared = made[0] if isinstance(made, list | tuple) else made, step.prepare(prepared)
         except Exception:
             return
     places.append(Place(view, given))
-    trials.append(Trial(recipe.encoders[modality].component, lambda: build_encoder(recipe, modality, given), view))
+    encoder = kept(lambda: build_encoder(recipe, modality, given))
+    trials.append(Trial(recipe.encoders[modality].component, encoder, view))
     for number, call in enumerate(recipe.baselines.get(modality, [])):
-        trials.append(Trial(call.component, _builder(call, given, number), prepared))
+        trials.append(Trial(call.component, kept(_builder(call, given, number)), prepared))
 
 
 def _builder(call: Call, given: Mapping[str, Any], number: int) -> Callable[[], Any]:
@@ -137,13 +172,15 @@ def of_example(component: Component, example: Example) -> Trial:
     view = None
     if example.data is not None:
         view = View("example", example.data, torch.arange(len(example.data)), example.mask)
-    return Trial(component, lambda: built(component, example.params, example.given), view)
+    return Trial(component, kept(lambda: built(component, example.params, example.given)), view)
 
 
 def guesses(component: Component, places: list[Place]) -> Iterator[Trial]:
     """The component from its defaults on every place of the recipes' pipelines: some may fit it."""
+    builds: dict[str, Callable[[], Any]] = {}  # the same for every place of a modality
     for place in places:
-        yield Trial(component, lambda p=place: built(component, {}, p.given), place.view, guessed=True)
+        build = builds.setdefault(repr(place.given), kept(partial(built, component, {}, place.given)))
+        yield Trial(component, build, place.view, guessed=True)
 
 
 def dataset_of(recipe: Recipe) -> Any:

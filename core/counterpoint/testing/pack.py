@@ -17,13 +17,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from counterpoint.contract import KINDS
+from counterpoint import compat, contract
+from counterpoint.hookspecs import GROUP
 
 
 def components(pack: ModuleType) -> dict[str, str]:
     """`kind name` -> lazy target, of everything that the tables of a pack list."""
-    hooks = [(kind, getattr(pack, hook, None)) for hook, kind in KINDS.items()]
-    return {f"{kind} {name}": target for kind, hook in hooks if hook for name, target in hook().items()}
+    marked = {name: (hook, getattr(hook, f"{GROUP}_impl", None)) for name, hook in vars(pack).items() if callable(hook)}
+    hooks = {mark.get("specname") or name: hook for name, (hook, mark) in marked.items() if isinstance(mark, dict)}
+    today = compat.adapted(hooks, pack.COUNTERPOINT_API)
+    tables = {kind: today[hook]() for hook, kind in contract.KINDS.items() if hook in today}
+    return {f"{kind} {name}": target for kind, table in tables.items() for name, target in table.items()}
 
 
 def check_component(target: str) -> None:

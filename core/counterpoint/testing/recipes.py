@@ -12,7 +12,7 @@ from counterpoint.assembly import assemble
 from counterpoint.errors import CounterpointError, DataError, TrainingError
 from counterpoint.recipe import Recipe, load
 from counterpoint.testing.finding import Broken, Untried
-from counterpoint.testing.material import dataset_of
+from counterpoint.testing.material import ReadOnce, dataset_of
 
 STEPS, BATCH = 3, 8
 
@@ -20,9 +20,14 @@ STEPS, BATCH = 3, 8
 def is_valid(path: Path, overrides: tuple[str, ...], found: dict) -> None:
     """Every key and value is one that its component takes; `found["recipe"]` is the recipe."""
     try:
-        found["recipe"] = load(path, overrides)
+        found["recipe"] = _read_once(load(path, overrides))
     except CounterpointError as error:
         raise _refused(error, path) from error
+
+
+def _read_once(recipe: Recipe) -> Recipe:
+    stages = [replace(stage, data=ReadOnce.of(stage.data)) if stage.data else stage for stage in recipe.stages]
+    return replace(recipe, data=ReadOnce.of(recipe.data), stages=stages)
 
 
 def fits_together(path: Path, found: dict) -> None:
