@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from counterpoint.kernels import Grouped, info_nce, softmax, softmax_stats, softplus_sums
+from counterpoint.kernels.few import FewViews
 from counterpoint.kernels.identities import counts, sums
 from counterpoint.kernels.plan import KEYS, ROWS
 
@@ -178,6 +179,36 @@ def test_info_nce_is_cross_entropy(n, smoothing, direction):
     ways = [cross_entropy(x, target, label_smoothing=smoothing) for x in (logits, logits.T)]
     ours = info_nce(q, k, t, direction=direction, smoothing=smoothing)
     assert_same(ours, alpha * ways[0] + (1 - alpha) * ways[1], q, k, t)
+
+
+@pytest.mark.parametrize("kinds", [None, 10**6, 4], ids=["no rule", "distinct", "several rows a sample"])
+@pytest.mark.parametrize("temperature", [0.2, 0.002], ids=["bounded", "wide"])
+@pytest.mark.parametrize("direction", ["forward", "both", 0.0, 0.25])
+def test_the_loss_of_few_pairs_is_that_of_its_anchors(direction, temperature, kinds):
+    """One call for value and gradient, against anchors that are asked for one by one and averaged."""
+    q, k, who = rows(9, 1), rows(9, 2), None if kinds is None else ids(9, kinds, 3)
+    t = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
+    how = {"exclude": None if who is None else (who, who), "direction": direction}
+    ours, theirs = (info_nce(q, k, t, **how, reduction=reduction) for reduction in ("mean", "none"))
+    assert_same(ours, theirs.mean(), q, k, t)
+    with torch.no_grad():
+        assert torch.equal(info_nce(q, k, t, **how), ours)
+
+
+@pytest.mark.parametrize("scale", [5.0, 500.0], ids=["bounded", "wide"])
+def test_the_loss_of_few_views_is_that_of_its_anchors(scale):
+    """Three views of five samples: every row is in two pairs."""
+    z, who = rows(15), torch.arange(5).repeat(3)
+    scale = torch.tensor(scale, dtype=torch.float64, requires_grad=True)
+    a, b = (
+        torch.cat(part)
+        for part in zip(*[(torch.arange(5) + 5 * i, torch.arange(5) + 5 * j) for i, j in ((0, 1), (0, 2), (1, 2))])
+    )
+    ours = FewViews.apply(z, scale, who[:, None] == who, a, b)
+    negatives = (scale * (z @ z.T)).masked_fill(who[:, None] == who, -torch.inf).logsumexp(1)
+    positive = scale * (z[a] * z[b]).sum(1)
+    theirs = torch.cat([torch.nn.functional.softplus(negatives[anchor] - positive) for anchor in (a, b)]).mean()
+    assert_same(ours, theirs, z, scale, rtol=1e-8, atol=1e-11)
 
 
 def test_indexed_positives_extra_and_weight():

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from counterpoint.kernels.identities import Rule, counts
+from counterpoint.kernels.dispatch import in_full
+from counterpoint.kernels.few import FewPairs
+from counterpoint.kernels.identities import Rule, counts, out_of
 from counterpoint.kernels.pairs import KeptPairs
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.kernels.softmax import Stats, are_few, precise, scaled, softmax_stats
@@ -75,6 +77,9 @@ def info_nce(
     alpha = share_of_forward(direction)
     queries, keys, temperature = precise(queries, keys, temperature)
     _check(queries, keys, positives, extra, alpha, smoothing, denominator, reduction)
+    simple = positives is None and not extra and weight is None and not smoothing and denominator == "all"
+    if simple and reduction == "mean" and are_few(queries, temperature):
+        return _few(queries, keys, temperature, exclude, alpha)
     if isinstance(positives, Grouped):
         terms = _grouped(queries, keys, temperature, positives, exclude, extra, denominator, weight, alpha)
     else:
@@ -82,6 +87,12 @@ def info_nce(
     if reduction == "none":
         return _mix(terms, alpha)
     return _mix([None if t is None else t.sum() / max(len(t), 1) for t in terms], alpha)
+
+
+def _few(queries: Tensor, keys: Tensor, temperature: float | Tensor, exclude: Rule | None, alpha: float) -> Tensor:
+    out = None if exclude is None else out_of(_covering(exclude, None), None)
+    with in_full(queries):
+        return FewPairs.apply(queries, keys, 1.0 / temperature, out, alpha)
 
 
 def share_of_forward(direction: float | str) -> float:
@@ -144,7 +155,7 @@ def _own(queries: Tensor, keys: Tensor, positives: Tensor | None) -> Rule:
 
 def _covering(exclude: Rule, positives: Tensor | None) -> Rule:
     mine = exclude[1] if positives is None else exclude[1][positives]
-    if not torch.equal(mine, exclude[0]):
+    if mine is not exclude[0] and not torch.equal(mine, exclude[0]):
         raise ValueError("info_nce: `exclude` must cover every positive, whose id has to equal its query's id")
     return exclude
 

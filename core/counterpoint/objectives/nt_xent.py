@@ -7,8 +7,10 @@ from torch import Tensor
 
 from counterpoint.batch import Outputs
 from counterpoint.kernels import Grouped, contrast, info_nce, softmax_stats
+from counterpoint.kernels.few import FewViews
 from counterpoint.kernels.identities import counts
 from counterpoint.kernels.info_nce import Denominator
+from counterpoint.kernels.softmax import are_few
 from counterpoint.objectives.objective import Needs, Objective
 from counterpoint.objectives.rows import stack_views
 from counterpoint.objectives.temperature import Temperature
@@ -32,6 +34,11 @@ class NTXent(Objective):
 
     denominator: Denominator = "all"
 
+    @property
+    def plain(self) -> bool:
+        """Whether a subclass changes neither the denominator nor the positives."""
+        return self.denominator == "all" and type(self).positive is NTXent.positive
+
     def __init__(self, *, temperature: float = 0.1, learnable: bool = False):
         super().__init__()
         self.temperature = Temperature(temperature, learnable)
@@ -44,6 +51,8 @@ class NTXent(Objective):
         z, ids, (a, b) = stack_views(outputs)
         if not len(a):
             return outputs.zero(), self.temperature.parts()
+        if self.plain and are_few(z, scale):
+            return FewViews.apply(z, scale, ids[:, None] == ids, a, b), self.temperature.parts()
         negatives = softmax_stats(z, z, scale, exclude=(ids, ids)).rows  # (R,)
         positive = scale * self.positive((z[a] * z[b]).sum(-1))  # (P,)
         terms = [contrast(negatives[anchor], positive, self.denominator).mean() for anchor in (a, b)]

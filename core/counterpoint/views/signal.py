@@ -14,9 +14,10 @@ from torch.nn.functional import pad
 from counterpoint.batch import View
 from counterpoint.errors import ComponentError, CounterpointError
 from counterpoint.markers import Length, MaybeRate
-from counterpoint.randomness import Draw, key
+from counterpoint.randomness import Draw
 from counterpoint.views.extent import Extent
 from counterpoint.views.generator import Augmentation, ViewGenerator
+from counterpoint.views.noise_bank import stretches, white
 from counterpoint.views.series import clock, deviation, interpolate, lengths, real, take, uniform_start
 
 
@@ -148,12 +149,12 @@ class Noise(Augmentation):
         if self.low > self.high:
             unit = "sigma" if self.absolute else "snr_db"
             raise ComponentError(f"view 'noise': {unit} must be low before high; got {self.low}, {self.high}")
-        self.register_buffer("bank", None if bank is None else _white(bank), persistent=False)
+        self.register_buffer("bank", white(bank), persistent=False)
 
     def augment(self, data: Tensor, mask: Tensor | None, draw: Draw) -> Tensor:
         drawn = draw.uniform(data.shape[1], 1, low=self.low, high=self.high).to(data.dtype)  # (n, C, 1)
         sigma = drawn if self.absolute else deviation(data, mask) * 10.0 ** (-drawn / 20.0)
-        noise = self._fresh(data, draw) if self.bank is None else self._from_bank(data, draw)
+        noise = self._fresh(data, draw) if self.bank is None else stretches(self.bank, draw, *data.shape[1:], "noise")
         return real(torch.addcmul(data, sigma, noise.to(data.dtype)), mask)
 
     @staticmethod
@@ -161,19 +162,6 @@ class Noise(Augmentation):
         """(n, C, L). Time comes first in the draw, in sixteens, so that padding does not change the noise before it."""
         _, channels, length = data.shape
         return draw.normal(-(-length // 16) * 16, channels)[:, :length].transpose(1, 2)
-
-    def _from_bank(self, data: Tensor, draw: Draw) -> Tensor:
-        _, channels, length = data.shape
-        count = len(self.bank) // 2
-        if length > count:
-            raise ComponentError(f"view 'noise': bank must be at least the {length} samples; got {count}")
-        start = (draw.uniform(channels) * count).long().clamp(max=count - 1)  # padding changes no start
-        return self.bank.unfold(0, length, 1)[start]  # (n, C, L)
-
-
-def _white(count: int) -> Tensor:
-    """Normal numbers, twice in a row: a stretch that starts near their end goes on with the first."""
-    return torch.randn(count, generator=torch.Generator().manual_seed(key("noise"))).repeat(2)
 
 
 class TimeMask(Augmentation):

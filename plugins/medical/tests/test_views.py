@@ -9,6 +9,7 @@ from counterpoint.batch import View
 from counterpoint.errors import ComponentError
 from counterpoint.randomness import Draw
 from counterpoint.views.place import cells, centres
+from counterpoint_medical.views import resampling
 from counterpoint_medical.views.detail import Blur, CutOut
 from counterpoint_medical.views.intensity import Gamma, Intensity, Noise, Normalise
 from counterpoint_medical.views.place import Crop, Flip
@@ -23,6 +24,7 @@ SAME_SHAPE = {
     "intensity": Intensity(),
     "gamma": Gamma(),
     "noise": Noise(),
+    "noise_bank": Noise(bank=1 << 14),
     "blur": Blur(),
     "cut_out": CutOut(),
     "intensity_half": Intensity(p=0.5),
@@ -83,6 +85,36 @@ def test_a_row_is_the_same_alone_and_in_any_batch(name, sides):
     for i in range(6):
         assert torch.equal(seen(EVERY[name], data[i : i + 1], ids[i : i + 1]).data[0], whole[i])
     assert torch.equal(seen(EVERY[name], data.flip(0), ids.flip(0)).data.flip(0), whole)
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """Resampling line by line, as of large samples, and not pixel by pixel."""
+    for bound in ("LINE", "LARGE"):
+        monkeypatch.setattr(resampling, bound, 1)
+
+
+@pytest.mark.parametrize("sides", [(14, 12), (10, 14, 12)], ids=["2d", "3d"])
+@pytest.mark.parametrize(
+    "step", [Affine(degrees=40, scale=(0.7, 1.4)), Affine(plane="axial", p=0.5)], ids=["any", "axial"]
+)
+def test_lines_are_resampled_as_pixels_are(step, sides, lines, monkeypatch):
+    data = images(sides=sides)
+    whole = seen(step, data).data
+    assert whole.is_contiguous()
+    for i in range(5):
+        assert torch.equal(seen(step, data[i : i + 1], [100 + i]).data[0], whole[i])
+    monkeypatch.setattr(resampling, "LARGE", 1 << 40)
+    torch.testing.assert_close(whole, seen(step, data).data, rtol=1e-5, atol=1e-3)
+
+
+def test_lines_have_the_gradient_of_the_pixels(lines, monkeypatch):
+    data, mix = images(2).requires_grad_(), images(2).flip(0)
+    found = []
+    for large in (1, 1 << 40):
+        monkeypatch.setattr(resampling, "LARGE", large)
+        found += torch.autograd.grad((seen(Rotate(degrees=30), data).data * mix).sum(), data)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=0.1)
 
 
 @every
@@ -241,9 +273,10 @@ def test_gamma_keeps_range_and_order():
     assert torch.equal(seen(Gamma(), flat).data, flat)
 
 
-def test_noise_is_relative_to_the_deviation_of_the_channel_and_independent():
+@pytest.mark.parametrize("bank", [None, 1 << 15])
+def test_noise_is_relative_to_the_deviation_of_the_channel_and_independent(bank):
     data = images(4, (20, 20, 20)) * torch.tensor([1.0, 30.0])[:, None, None, None]
-    noise = (seen(Noise(sigma=0.1), data).data - data).flatten(2)
+    noise = (seen(Noise(sigma=0.1, bank=bank), data).data - data).flatten(2)
     torch.testing.assert_close(noise.std(-1) / data.flatten(2).std(-1), torch.full((4, 2), 0.1), atol=0.005, rtol=0)
     assert (torch.corrcoef(noise.flatten(0, 1)) - torch.eye(8)).abs().max() < 0.06
 
@@ -283,6 +316,7 @@ def test_cut_out_fills_one_box_with_the_mean():
         (lambda: Gamma(low=0.0), "low before high"),
         (lambda: Noise(sigma=(0.3, 0.1)), "low before high"),
         (lambda: Blur(sigma=-1.0), "0.0 or more"),
+        (lambda: seen(Noise(bank=100), images()), "at least the 1680 samples"),
         (lambda: CutOut(fraction=(0.5, 1.2)), "1 or less"),
         (lambda: seen(Crop(size=11), images()), "does not fit"),
         (lambda: seen(Crop(size=(4, 4)), images()), "does not fit"),

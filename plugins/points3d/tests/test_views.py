@@ -17,6 +17,7 @@ MAKERS = {
     "scale_axes": lambda: Scale(per_axis=True, normals=True),
     "translate": lambda: Translate(),
     "jitter": lambda: Jitter(),
+    "jitter_bank": lambda: Jitter(bank=4096),
     "dropout": lambda: Dropout(),
     "crop": lambda: Crop(),
     "crop_viewpoint": lambda: Crop(how="viewpoint", p=0.7),
@@ -171,6 +172,13 @@ def test_translation_moves_all_points_alike_by_at_most_its_reach():
     assert relative.abs().max() <= 0.2001 and relative.abs().max() > 0.18
 
 
+@pytest.mark.parametrize("bank", [None, 1 << 16])
+def test_jitter_is_independent_between_clouds_and_coordinates(bank):
+    data = torch.ones(8, 3, 4000)
+    noise = (Jitter(bank=bank)(view_of(data), Draw(0, torch.arange(8))).data - data).flatten(0, 1)
+    assert (torch.corrcoef(noise) - torch.eye(24)).abs().max() < 0.1
+
+
 def test_jitter_is_clipped_and_relative_to_the_size():
     data = clouds(50, 2000)
     data[:, :3] *= 7.0
@@ -265,6 +273,7 @@ def test_subsample_takes_real_points_first():
         (lambda: Scale(low=2.0, high=1.0), "low before high"),
         (lambda: Translate(reach=-1.0), "reach"),
         (lambda: Jitter(sigma=0.1, clip=0.05), "below clip"),
+        (lambda: Jitter(bank=64)(view_of(clouds()), Draw(0, torch.arange(6))), "at least the 120 samples"),
         (lambda: Dropout(low=0.5, high=0.2), "low before high"),
         (lambda: Crop(high=1.5), "to 1"),
         (lambda: Subsample(points=2), "4 or more"),

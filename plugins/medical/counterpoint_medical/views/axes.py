@@ -32,11 +32,11 @@ def along(numbers: Tensor, axis: int, ndim: int) -> Tensor:
     return numbers.view(shape)
 
 
-def deviation(data: Tensor) -> Tensor:
-    """(n, C, 1, ...): standard deviation of every row and channel."""
+def deviation(data: Tensor, mean: Tensor | None = None) -> Tensor:
+    """(n, C, 1, ...): standard deviation of every row and channel, about their `mean` (n, C) where it is known already."""
     flat = data.flatten(2)
-    centred = flat - flat.mean(-1, keepdim=True)
-    return per_row(centred.square().mean(-1).sqrt(), data)
+    mean = flat.mean(-1) if mean is None else mean
+    return per_row((flat - mean[..., None]).square_().mean(-1).sqrt(), data)
 
 
 def ordered(who: str, name: str, value: float | tuple[float, float], lowest: float) -> tuple[float, float]:

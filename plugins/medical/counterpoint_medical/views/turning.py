@@ -14,7 +14,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from counterpoint.batch import View
 from counterpoint.errors import ComponentError
@@ -22,6 +21,7 @@ from counterpoint.randomness import Draw
 from counterpoint.views.generator import ViewGenerator
 from counterpoint.views.place import PLACE, moved
 from counterpoint_medical.views.axes import ordered, spatial
+from counterpoint_medical.views.resampling import resample
 
 PLANES = {2: [(0, 1)], 3: [(1, 2), (0, 1), (0, 2)]}  # the first of a volume is the axial plane
 
@@ -62,7 +62,7 @@ class Affine(ViewGenerator):
         data, sizes = view.data, spatial(view.data, "medical.affine")
         linear = torch.eye(len(sizes), device=data.device).expand(len(view), -1, -1)
         for plane, angle, factor in self._turns(len(sizes), draw):
-            data = _resample(data, plane, angle, factor)
+            data = resample(data, plane, angle, factor)
             linear = linear @ _read(plane, angle, factor, len(sizes))
         if chosen is not None:
             data = data.where(chosen.view(-1, *[1] * (data.ndim - 1)), view.data)
@@ -114,30 +114,9 @@ def _factors(plane: tuple[int, int], todo: set[int], factor: Tensor) -> Tensor:
 
 
 def _read(plane: tuple[int, int], angle: Tensor, factor: Tensor, count: int) -> Tensor:
-    """(n, S, S): where `_resample` reads, from the centre in voxels."""
+    """(n, S, S): where `resample` reads, from the centre in voxels."""
     (y, x), cos, sin = plane, angle.cos(), angle.sin()
     matrix = torch.eye(count, device=angle.device).repeat(len(angle), 1, 1)
     matrix[:, y, y], matrix[:, y, x] = cos / factor[:, 0], -sin / factor[:, 0]
     matrix[:, x, y], matrix[:, x, x] = sin / factor[:, 1], cos / factor[:, 1]
     return matrix
-
-
-def _resample(data: Tensor, plane: tuple[int, int], angle: Tensor, factor: Tensor) -> Tensor:
-    """`data` turned by `angle` (n,) in one plane, its axes stretched by `factor` (n, 2) first, bilinearly."""
-    first, second = 2 + plane[0], 2 + plane[1]
-    planes = data.movedim((first, second), (-2, -1))  # (n, C[, D], H, W)
-    flat = planes.flatten(1, -3)  # slices are channels: one set of weights for all
-    out = grid_sample(flat, _grid(flat, angle, factor), mode="bilinear", padding_mode="border", align_corners=False)
-    return out.view(planes.shape).movedim((-2, -1), (first, second))
-
-
-def _grid(flat: Tensor, angle: Tensor, factor: Tensor) -> Tensor:
-    """(n, H, W, 2): where to read for every pixel, as (x, y) in [-1, 1]; a turn in voxels whatever the sides."""
-    height, width = flat.shape[-2:]
-    y = torch.arange(height, device=flat.device, dtype=flat.dtype)[None, :, None] - (height - 1) / 2
-    x = torch.arange(width, device=flat.device, dtype=flat.dtype)[None, None, :] - (width - 1) / 2
-    cos, sin = (f(angle.to(flat.dtype))[:, None, None] for f in (torch.cos, torch.sin))
-    scale_y, scale_x = (1 / factor.to(flat.dtype)).unbind(1)
-    read_y = (cos * y - sin * x) * scale_y[:, None, None] * (2 / height)
-    read_x = (sin * y + cos * x) * scale_x[:, None, None] * (2 / width)
-    return torch.stack([read_x, read_y], dim=-1)
