@@ -7,8 +7,10 @@ from torch.nn.functional import avg_pool2d
 
 from counterpoint.data.dataset import Dataset, Spec
 from counterpoint.data.planted import COLUMN, Planted
+from counterpoint.data.without import Without
 from counterpoint.doctor import poison
 from counterpoint.doctor.look import Data, _part
+from counterpoint.errors import DataError
 from counterpoint.recipe import load
 from faults import ROUNDS
 
@@ -107,6 +109,17 @@ def test_the_finding_names_samples_text_and_remedy(tmp_path):
         in finding.what
     )
     assert finding.what.endswith(": 3, 30, 60, 90") and "cleanclip" in finding.remedy and finding.serious
+
+
+def test_what_is_listed_is_left_out_of_the_training_split_alone(tmp_path):
+    (tmp_path / "planted.txt").write_text("3\n60\n\n")
+    whole, cut = Captioned(), Without(of=Captioned, samples=str(tmp_path / "planted.txt"))
+    assert len(cut) == cut.spec.size == SIZE - 2 and list(cut.kept) == [i for i in range(SIZE) if i not in (3, 60)]
+    assert torch.equal(cut[3].inputs["picture"], whole[4].inputs["picture"])
+    assert len(Without(of=Captioned, samples=str(tmp_path / "planted.txt"), split="test")) == SIZE
+    (tmp_path / "planted.txt").write_text("3\n240\n")
+    with pytest.raises(DataError, match=r"planted\.txt:2: expected the number of one of the 240"):
+        Without(of=Captioned, samples=str(tmp_path / "planted.txt"))
 
 
 class Recipe:

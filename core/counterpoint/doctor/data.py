@@ -10,7 +10,7 @@ from counterpoint.doctor.finding import Finding, listed, percent
 from counterpoint.doctor.look import Data, Part
 from counterpoint.recipe import Call, Recipe
 
-NEAR = 0.99  # cosine of the centred samples, from which two count as the same but for noise or gain
+NEAR = 0.998  # cosine of the centred samples, from which two count as the same but for noise or gain
 UNPAIRED = 0.1  # share without a partner that is worth a word
 UNEVEN = 20  # times that the largest class may have what the smallest has
 CATEGORY = 30  # samples an identity from which a group may be a category, such as a language
@@ -44,9 +44,9 @@ def leaking_groups(data: Data) -> Iterator[Finding]:
     """Identities in both splits, of groups that the scores are not about."""
     if data.test is None:
         return
-    for name in data.train.dataset.spec.groups:
+    for name, identities in data.train.dataset.spec.groups.items():
         ours, theirs = data.train.column(name), data.test.column(name)
-        if name in by_design(data.recipe) or ours is None or theirs is None:
+        if name in by_design(data.recipe) or ours is None or theirs is None or identities < 2:
             continue
         both = np.intersect1d(ours[ours >= 0], theirs[theirs >= 0])
         if len(both):

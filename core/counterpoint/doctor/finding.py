@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """where: data, views.scan, ...; what: one sentence; remedy: a setting, or what to look at; serious: scores or weights
-    are not what they seem."""
+    """where: data, views.scan, ...; what: one sentence; remedy: a setting, or what to look at.
+
+    serious: the scores or the weights are not what they seem
+    """
 
     where: str
     what: str
     remedy: str
     serious: bool = True
+    samples: tuple[int, ...] = ()  # numbers of training samples that had better go
 
     def __str__(self) -> str:
         note = "" if self.serious else "note: "

@@ -26,22 +26,24 @@ def check(data: Data, assembly: Assembly) -> Iterator[Finding]:
 
 def false_negatives(data: Data, assembly: Assembly) -> Iterator[Finding]:
     """Samples of one identity, or one class, that stand in a batch as each other's negatives."""
-    spec, skipped = data.train.dataset.spec, by_design(data.recipe) | _positives(assembly)
     drawn = batches(data, assembly)
-    taught = {name for objective in assembly.objectives.values() for name in objective.needs().labels}
-    labels = [name for name, count in spec.labels.items() if (count or 0) > 2 and name not in taught]
-    for name in [*spec.groups, *labels]:
+    for kind, name, least in _identities(data, assembly):
+        share = _within(data.train.column(name), drawn)
+        if share >= least:
+            what = f"{percent(share)} of the negatives in a batch share the anchor's {kind} {name!r}"
+            yield Finding("objective", what, _apart(kind, name), serious=kind == "group" and share >= GRAVE)
+
+
+def _identities(data: Data, assembly: Assembly) -> Iterator[tuple[str, str, float]]:
+    """Kind, name and least share of the columns that tell who is a negative, those left out that the recipe knows of."""
+    spec, taught = data.train.dataset.spec, {n for o in assembly.objectives.values() for n in o.needs().labels}
+    for name in sorted(spec.groups.keys() - by_design(data.recipe) - _positives(assembly)):
         column = data.train.column(name)
-        if column is None or (name in skipped and name not in labels):
-            continue
-        share = _within(column, drawn)
-        if share < (CLASS if name in labels else FALSE):
-            continue
-        kind = "label" if name in labels else "group"
-        what = f"{percent(share)} of the negatives in a batch share the anchor's {kind} {name!r}"
-        yield Finding(
-            "objective", what, _apart(kind, name), serious=kind == "group" and share >= GRAVE and not category(column)
-        )
+        if column is not None and not category(column):
+            yield "group", name, FALSE
+    for name, count in spec.labels.items():
+        if (count or 0) > 2 and name not in taught and data.train.column(name) is not None:
+            yield "label", name, CLASS
 
 
 def _apart(kind: str, name: str) -> str:

@@ -24,7 +24,7 @@ from counterpoint.doctor.finding import Finding, listed
 from counterpoint.doctor.look import Data, Part, affordable, read, rows, spread, symbols
 from counterpoint.doctor.pattern import Match, agreement, common, common_in_size
 
-FEW, MEMBERS, CLUSTERS = 3, 64, 16  # samples that are a group at least, that are looked at of it, groups looked at
+FEW, MEMBERS, CLUSTERS = 4, 64, 16  # samples that are a group at least, that are looked at of it, groups looked at
 OTHERS, NUMBERS = 96, 1 << 25  # samples of the background, and numbers read of it
 CONTROLS = 4
 
@@ -48,8 +48,8 @@ def check(data: Data) -> Iterator[Finding]:
             f"{len(one.members)} samples share one {one.partner!r}{shown} and one pattern of {one.modality!r}, {place}, "
             f"which others have not: {listed(one.members)}"
         )
-        remedy = "look at them, and take them out of the table if they were planted; audio_text/clean_clip.yaml shows the objective (cleanclip) that weakens a backdoor"
-        yield Finding("pairs", what, remedy)
+        remedy = "look at them; train without them: --list planted.txt, then data: {use: without, of: {...}, samples: planted.txt}; or weaken what they teach: objective=cleanclip (audio_text/clean_clip)"
+        yield Finding("pairs", what, remedy, samples=tuple(one.members))
 
 
 def planted(part: Part, modalities: list[str]) -> list[Planted]:

@@ -166,6 +166,6 @@ def no_better(scores: list[dict]) -> Iterator[Finding]:
 
 
 def _behind(ours: Mapping, theirs: Mapping) -> bool:
-    sign = 1 if ours.get("higher_is_better", True) else -1
-    known = all(math.isfinite(bound) for bound in (ours["low"], ours["high"]))
-    return known and sign * (ours["value"] - theirs["value"]) <= 0
+    """Not above it, of a score of queries of which more is better; the success of an attack, say, is not."""
+    told = math.isfinite(ours["low"]) and ours.get("higher_is_better", True)
+    return told and ours["value"] <= theirs["value"]
