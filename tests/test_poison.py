@@ -126,6 +126,8 @@ class Recipe:
     encoders = {"picture": None, "caption": None}
 
 
-def test_the_recipe_with_the_defence_is_sound():
-    recipe = load("audio_text/clean_clip")
-    assert recipe.objectives["loss"].name == "cleanclip" and recipe.data.name == "planted"
+def test_the_defence_begins_with_what_the_attack_has_trained():
+    attack, defence = (load(f"audio_text/{name}") for name in ("planted", "clean_clip"))
+    assert attack.data.name == "planted" and defence.objectives["loss"].name == "cleanclip"
+    assert attack.encoders == defence.encoders and attack.heads == defence.heads
+    assert load("audio_text/clean_clip", ["start={run: runs/planted-1}"]).begins.run == "runs/planted-1"
