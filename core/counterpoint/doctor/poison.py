@@ -48,7 +48,10 @@ def check(data: Data) -> Iterator[Finding]:
             f"{len(one.members)} samples share one {one.partner!r}{shown} and one pattern of {one.modality!r}, {place}, "
             f"which others have not: {listed(one.members)}"
         )
-        remedy = "look at them; train without them: --list planted.txt, then data: {use: without, of: {...}, samples: planted.txt}; or weaken what they teach: objective=cleanclip (audio_text/clean_clip)"
+        remedy = (
+            "look at them; to train without them: --list planted.txt, then data: {use: without, of: {...}, samples: planted.txt}; "
+            "a run that has learnt them goes on with cleanclip (docs/poisoned.md)"
+        )
         yield Finding("pairs", what, remedy, samples=tuple(one.members))
 
 
