@@ -114,6 +114,7 @@ def test_a_run_leaves_everything_in_its_folder(straight):
         "loss/nce",
         "loss/moco",
         "lr",
+        "data_wait",
         "alignment",
         "uniformity/signal",
         "effective_rank/words",

@@ -105,7 +105,8 @@ def check_scores(recipe: Recipe, dataset, problems: Problems) -> None:
                 f"{recipe.where(call.path)}: {name!r} is neither a label nor a group of data {recipe.data.name!r}; "
                 f"it has: {', '.join(sorted(columns)) or 'none'}"
             )
-        for name in sorted(needs & columns):
+        fits = getattr(evaluator, "fits", True)  # else the training split is not looked at
+        for name in sorted(needs & columns) if fits else ():
             if (count := _values(dataset, name)) is not None and count < 2:
                 problems.found.append(
                     f"{recipe.where(call.path)}: {name!r} has {count} value in data {recipe.data.name!r}; a score needs two"

@@ -6,6 +6,7 @@ TABLES: dict[str, dict[str, str]] = {
         "folder": "counterpoint.data.folder:folder",
         "mixture": "counterpoint.data.mixture:Mixture",
         "planted": "counterpoint.data.planted:Planted",
+        "without": "counterpoint.data.without:Without",
     },
     "sampler": {name: f"counterpoint.data.plan:{name}" for name in ("shuffle", "by_group", "distinct", "neighbours")},
     "refresh": {

@@ -51,9 +51,11 @@ class Progress(Callback):
         self.live = ""
         self._bar = None
         self._waited = self._drawn = 0.0
+        self._logged = (0.0, 0.0)  # when values were last logged, and the waiting up to then
 
     def on_train_start(self, trainer: Trainer, module) -> None:
         self._started = self._left = time.perf_counter()
+        self._logged = (self._started, self._waited)
         self._first = trainer.fit_loop.epoch_loop.batch_progress.total.ready
         if self.show and trainer.is_global_zero:
             self._bar = _bar()
@@ -78,7 +80,12 @@ class Progress(Callback):
 
     def _log(self, trainer: Trainer, module, step: int) -> None:
         values = module.meter.recent()
-        self.record(trainer, values | {"lr": trainer.optimizers[0].param_groups[0]["lr"]}, step)
+        (since, waited), now = self._logged, time.perf_counter()
+        self._logged = (now, self._waited)
+        share = (self._waited - waited) / max(1e-9, now - since)
+        self.record(
+            trainer, values | {"lr": trainer.optimizers[0].param_groups[0]["lr"], "data_wait": min(1.0, share)}, step
+        )
 
     def record(self, trainer: Trainer, values: dict[str, float], step: int) -> None:
         """Send values to every logger, at a number of batches done in this stage; those before it count on."""

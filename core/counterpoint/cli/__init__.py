@@ -25,6 +25,7 @@ COMMANDS = {
     "recipes": ("counterpoint.cli.recipes", "list installed recipes"),
     "cp": ("counterpoint.cli.cp", "copy an installed recipe"),
     "check": ("counterpoint.cli.check", "check a recipe without training"),
+    "doctor": ("counterpoint.cli.doctor", "look for faults in data, views or a run, with a remedy each"),
     "new-pack": ("counterpoint.cli.new_pack", "write a pack of your own to start from"),
     "check-pack": ("counterpoint.cli.check_pack", "check an installed pack, its components and its recipes"),
 }
