@@ -84,7 +84,7 @@ class Memory(Dataset):
         facts = {"channels": 1, "length": FEATURES}
         self.spec = Spec(len(self.rows), {"signal": facts}, in_memory=True)
 
-    def inputs(self, index: int) -> dict[str, Tensor]:
+    def inputs_of(self, index: Tensor) -> dict[str, Tensor]:
         return {"signal": self.rows[index]}
 
 

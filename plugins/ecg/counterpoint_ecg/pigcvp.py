@@ -48,7 +48,7 @@ class PigCVP(Dataset):
             in_memory=True,
         )
 
-    def inputs(self, index: int) -> dict[str, Tensor]:
+    def inputs_of(self, index: Tensor) -> dict[str, Tensor]:
         return {"pressure": self.series[index]}
 
 
