@@ -88,6 +88,13 @@ class Loop(LightningModule):
         self.last_loss: Tensor | None = None
         self.last_outputs: Outputs | None = None  # of the last batch, for callbacks; without gradients
 
+    def __setattr__(self, name: str, value) -> None:
+        """Lightning notes the name of every hook it calls, fifty times a step: that is no module to look out for."""
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def _queues_of(self, objective: Objective) -> nn.ModuleDict:
         needs = objective.needs()
         dim = next(iter(self.towers.values())).dim

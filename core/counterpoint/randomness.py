@@ -119,17 +119,20 @@ class Draw:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def _row_keys(self) -> Tensor:
-        self.calls += 1
-        return splitmix64(self.ids ^ _signed(key(self.seed, self.calls)))
+    def _row_keys(self, times: int = 1) -> Tensor:
+        """int64 (times * n,): the keys of the rows in the next calls."""
+        calls = range(self.calls + 1, self.calls + 1 + times)
+        self.calls += times
+        first, *more = [self.ids ^ _signed(key(self.seed, call)) for call in calls]
+        return splitmix64(torch.cat([first, *more]) if more else first)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """float32 (n, *shape) in [low, high)."""
+        if low == high:  # a call as any other, so that those after it give what they would
+            self.calls += 1
+            return torch.full((len(self), *shape), float(low), dtype=torch.float32, device=self.ids.device)
         keys, count = self._row_keys(), math.prod(shape)
-        if count <= self.SMALL:
-            values = _unit(keys, count)
-        else:
-            values = self._generate(keys, count, "uniform_")
+        values = _unit(keys, count) if count <= self.SMALL else self._generate(keys, count, "uniform_")
         values = values.view(len(self), *shape)
         return values if (low, high) == (0.0, 1.0) else values * (high - low) + low
 
@@ -141,7 +144,7 @@ class Draw:
         """float32 (n, *shape) of the standard normal distribution."""
         count = math.prod(shape)
         if count <= self.SMALL:
-            u, v = self.uniform(count), self.uniform(count)
+            u, v = _unit(self._row_keys(2), count).chunk(2)
             values = u.neg_().log1p_().mul_(-2.0).sqrt_().mul_(v.mul_(2.0 * torch.pi).cos_())  # Box-Muller
         else:
             values = self._generate(self._row_keys(), count, "normal_")
