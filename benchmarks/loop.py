@@ -5,8 +5,8 @@
 One problem (two noisy views of vectors in memory, an MLP, NT-Xent, AdamW, a cosine schedule), in four ways: `bare`, plain
 PyTorch; `parts`, the same loop by hand over this project's reading, views, tower and objective; `lightning`, Lightning's
 Trainer as it comes with `self.log` every step; `counterpoint`, what `counterpoint fit` runs: default callbacks, logging
-and checkpoints. Its ratio to `parts` is the loop's own; to `bare`, also what it costs that every sample is read and every
-view made from seeds of their own. Every row runs in a process of its own on one thread. Times are CPU seconds of the process (device
+and checkpoints. Printed are steps a second as a share of those of each other row. The ratio to `parts` is the loop's own; to
+`bare`, also what it costs that every view is made from a seed of its own. Every row runs in a process of its own on one thread. Times are CPU seconds of the process (device
 included on CUDA), the least of several epochs. Writes benchmarks/results/loop.json.
 """
 
@@ -52,7 +52,8 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BATCH, FEATURES, SIGMA, TEMPERATURE, LR = 64, 64, 0.1, 0.1, 1e-3
 BATCHES = 200  # in an epoch
 SIZES = {"1 ms": (96, 1), "20 ms": (768, 2)}  # about what a bare step takes: width and depth of the MLP
-GOALS = {"1 ms": 0.70, "20 ms": 0.98}  # the loop's steps a second as a share of those of the same parts by hand
+GOALS = {"1 ms": 0.70, "20 ms": 0.98}  # the loop's steps a second as a share of those of the bare loop
+PEERS = ("bare", "parts", "lightning")
 
 # The sections that a loop is run by; data, encoder and views are made below, so that every row has the same ones.
 RECIPE = """
@@ -84,7 +85,7 @@ class Memory(Dataset):
         facts = {"channels": 1, "length": FEATURES}
         self.spec = Spec(len(self.rows), {"signal": facts}, in_memory=True)
 
-    def inputs(self, index: int) -> dict[str, Tensor]:
+    def inputs_of(self, index: Tensor) -> dict[str, Tensor]:
         return {"signal": self.rows[index]}
 
 
@@ -237,15 +238,16 @@ def alone(name: str, size: str, epochs: int) -> float:
 
 def main(epochs: int) -> None:
     where = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{platform.machine()}, one thread"
-    print(f"batch {BATCH}, on {where}\n{'':22}{'ms a step':>12}{'steps/s':>10}{'x bare':>9}{'x parts':>9}{'goal':>8}")
+    heads = "".join(f"{f'x {peer}':>12}" for peer in PEERS)
+    print(f"batch {BATCH}, on {where}\n{'':22}{'ms a step':>12}{'steps/s':>10}{heads}{'goal':>8}  (x bare)")
     rows = []
     for size, goal in GOALS.items():
         seconds = {}
         for name in ROWS:
             seconds[name] = alone(name, size, epochs)
-            row = {"size": size, "name": name, "seconds": seconds[name], "of_bare": seconds["bare"] / seconds[name]}
-            if name == "counterpoint":
-                row |= {"of_parts": seconds["parts"] / seconds[name], "goal": goal}
+            ratios = {f"of_{peer}": seconds[peer] / seconds[name] for peer in PEERS if peer in seconds}
+            row = {"size": size, "name": name, "seconds": seconds[name], **ratios}
+            row |= {"goal": goal} if name == "counterpoint" else {}
             rows.append(row)
             print(f"{size:8}{name:14}" + _shown(row), flush=True)
     stored = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
@@ -258,8 +260,10 @@ def main(epochs: int) -> None:
 
 
 def _shown(row: dict) -> str:
-    own = f"{row['of_parts']:9.2f}{row['goal']:8.2f}" if "goal" in row else ""
-    return f"{row['seconds'] * 1e3:12.2f}{1 / row['seconds']:10.0f}{row['of_bare']:9.2f}{own}"
+    ratios = "".join(f"{row[f'of_{peer}']:12.2f}" for peer in PEERS if f"of_{peer}" in row)
+    return f"{row['seconds'] * 1e3:12.2f}{1 / row['seconds']:10.0f}{ratios}" + (
+        f"{row['goal']:8.2f}" if "goal" in row else ""
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import zipfile
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import torch
 
 from counterpoint.batch import Batch, View
 from counterpoint.data.collate import collate
-from counterpoint.data.dataset import Sample
+from counterpoint.data.dataset import Dataset, Sample, Spec
 from counterpoint.data.guard import Skipped, check_array, check_file, reading
 from counterpoint.data.numbers import read, shape_of
+from counterpoint.data.plan import Seeded
 from counterpoint.data.text import BYTE_OFFSET, read_text, text_ids
 from counterpoint.errors import CounterpointError, DataError
 
@@ -206,6 +208,62 @@ def test_collate_equals_the_plain_version():
     assert batch.inputs["ragged"].mask is not None and "part" in batch.inputs["ragged"].meta
     assert batch.index.tolist() == [i for i, s in items if isinstance(s, Sample)]
     assert batch.fields["skipped"] == [f"sample {i * 7} /f{i}: bad" for i in range(4, 30, 5)]
+
+
+class InMemory(Dataset):
+    """Two modalities in types that collate changes, with columns of every type."""
+
+    def __init__(self):
+        g = torch.Generator().manual_seed(0)
+        self.wave, self.image = torch.randn(9, 2, 5, generator=g, dtype=torch.float64), torch.arange(9 * 4).byte()
+        self.groups = {"patient": np.arange(9, dtype=np.int32) - 1}
+        self.labels = {"kind": np.arange(9) % 3, "age": np.linspace(20, 80, 9)}
+        self.spec = Spec(9, {"wave": {}, "image": {}}, {"patient": 8}, {"kind": 3, "age": None}, in_memory=True)
+
+    def inputs_of(self, index):
+        return {"wave": self.wave[index], "image": self.image.view(9, 2, 2)[index]}
+
+
+class Shaken(InMemory):
+    """Of a reading with chance, which no one must overlook because the class it derives from reads many at once."""
+
+    def inputs(self, index):
+        return {"wave": self.wave[index] + torch.randn(5) + np.random.rand()}
+
+
+def state_of(dataset, places):
+    """The batch as the loader makes it, and the next number of each generator."""
+    made = Seeded(dataset, 3)
+    batch = collate(made.__getitems__(places))
+    return batch, (random.random(), np.random.rand(), torch.rand(()).item())
+
+
+@pytest.mark.parametrize("places", [[(0, 3)], [(2, 8), (2, 0), (2, 5)], [(1, 4), (1, 4)]])
+def test_many_samples_read_at_once_are_those_read_one_by_one(places):
+    batch, after = state_of(InMemory(), places)
+    assert isinstance(Seeded(InMemory(), 3).__getitems__(places), Batch)
+    one_by_one = Seeded(InMemory(), 3)
+    plain = collate([one_by_one[place] for place in places])
+    assert after == (random.random(), np.random.rand(), torch.rand(()).item())
+    assert list(batch.inputs) == list(plain.inputs) and batch.fields == plain.fields == {}
+    for modality, view in plain.inputs.items():
+        got = batch.inputs[modality]
+        assert got.data.dtype == view.data.dtype and torch.equal(got.data, view.data) and torch.equal(got.row, view.row)
+    for mine, theirs in (
+        (batch.groups, plain.groups),
+        (batch.labels, plain.labels),
+        ({"": batch.index}, {"": plain.index}),
+    ):
+        assert list(mine) == list(theirs)
+        assert all(mine[n].dtype == theirs[n].dtype and torch.equal(mine[n], theirs[n]) for n in mine)
+
+
+def test_a_class_that_reads_otherwise_than_the_one_it_derives_from_is_read_one_by_one():
+    places = [(0, 3), (0, 1)]
+    made = Seeded(Shaken(), 3).__getitems__(places)
+    assert isinstance(made, list) and all(type(sample) is Sample for _, sample in made)
+    alone = Seeded(Shaken(), 3)[0, 1][1].inputs["wave"]
+    assert torch.equal(made[1][1].inputs["wave"], alone), "whatever was read before it"
 
 
 def test_the_order_of_samples_only_orders_the_batch():

@@ -53,3 +53,17 @@ def test_moments_and_independence():
 def test_integers_cover_their_range():
     values = Draw(1, torch.arange(2000)).integers(2, 5)
     assert set(values.tolist()) == {2, 3, 4}
+
+
+@pytest.mark.parametrize("count", [1, 7, 64])
+def test_numbers_hashed_by_numpy_are_those_that_torch_hashes(count, monkeypatch):
+    """A run on a GPU, and a large batch on a CPU, draw what a small batch on a CPU draws."""
+    ids = torch.tensor([0, -1, 2**63 - 1, -(2**63), 12345])
+    calls = [lambda d: d.uniform(count), lambda d: d.uniform(count, low=-2, high=3), lambda d: d.normal(count)]
+    calls += [lambda d: d.positions(count), lambda d: d.uniform(2, low=0.3, high=0.3), lambda d: d.integers(0, 9)]
+    draw = Draw(9, ids)
+    by_numpy = [call(draw) for call in calls] + [splitmix64(ids)]
+    monkeypatch.setattr("counterpoint.randomness._HOST", -1)
+    draw = Draw(9, ids)
+    by_torch = [call(draw) for call in calls] + [splitmix64(ids)]
+    assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(by_numpy, by_torch, strict=True))

@@ -10,8 +10,9 @@ of a View are in ascending order of `row` when they leave the collate function.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +24,16 @@ NEGATIVE, POSITIVE, MIXED = "negative", "positive", "mixed"
 APART = frozenset({NEGATIVE, POSITIVE, MIXED})  # roles of views that only objectives which name them look at
 
 
+def replace(value: Any, **changes) -> Any:
+    """A dataclass of this module with some fields changed: `dataclasses.replace` at a tenth of its cost."""
+    if not changes.keys() <= value.__dict__.keys():
+        unknown = ", ".join(sorted(changes.keys() - value.__dict__.keys()))
+        raise TypeError(f"{type(value).__name__} has no field {unknown}")
+    made = object.__new__(type(value))
+    made.__dict__ = value.__dict__ | changes
+    return made
+
+
 def map_tensors(fn: Callable[[Tensor], Tensor], value: Any, memo: dict[int, Any] | None = None) -> Any:
     """`value` with `fn` applied to every tensor in it; a tensor that stands in several places is mapped once."""
     memo = {} if memo is None else memo
@@ -31,9 +42,8 @@ def map_tensors(fn: Callable[[Tensor], Tensor], value: Any, memo: dict[int, Any]
             memo[id(value)] = (fn(value), value)  # the original is kept alive so that its id stays its own
         return memo[id(value)][0]
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(
-            value, **{f.name: map_tensors(fn, getattr(value, f.name), memo) for f in fields(value) if f.init}
-        )
+        mapped = {f.name: map_tensors(fn, getattr(value, f.name), memo) for f in fields(value) if f.init}
+        return dataclasses.replace(value, **mapped)
     if isinstance(value, dict):
         return {key: map_tensors(fn, item, memo) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -281,7 +291,8 @@ class Outputs:
 
     def zero(self) -> Tensor:
         """A zero connected to every student embedding, so that no parameter is left without a gradient."""
-        return sum((e.z.sum() * 0.0 for e in self.student), torch.zeros((), device=self.batch.index.device))
+        empty = (e.z[:0].sum() for e in self.student)  # of no row: nothing is read, and what is not finite adds nothing
+        return sum(empty, torch.zeros((), device=self.batch.index.device))
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> Outputs:
         """The same Outputs with `fn` applied to every tensor."""

@@ -15,13 +15,13 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from counterpoint.batch import Batch, Encoded, Outputs, Queued, View
+from counterpoint.batch import Batch, Encoded, Outputs, Queued, View, replace
 from counterpoint.data.plan import Order
 from counterpoint.errors import ComponentError, TrainingError
 from counterpoint.gather import gather
@@ -32,12 +32,13 @@ from counterpoint.momentum import MomentumTowers
 from counterpoint.named import Named
 from counterpoint.objectives.objective import Momentum, Objective
 from counterpoint.optim import Factor, MakeOptimizer, parameter_groups
+from counterpoint.precision import no_autocast
 from counterpoint.queue import Queue
 from counterpoint.randomness import key, seed_all
 from counterpoint.refresh.refreshed import Refreshed
 from counterpoint.teacher import Teacher
 from counterpoint.tower import Tower
-from counterpoint.view_loss import made, rest, trainable, view_losses
+from counterpoint.view_loss import made, rest, view_losses
 from counterpoint.views.generator import TrainableView
 from counterpoint.views.pipeline import Pipeline
 
@@ -87,6 +88,13 @@ class Loop(LightningModule):
         self.last_loss: Tensor | None = None
         self.last_outputs: Outputs | None = None  # of the last batch, for callbacks; without gradients
 
+    def __setattr__(self, name: str, value) -> None:
+        """Lightning notes the name of every hook it calls, fifty times a step: that is no module to look out for."""
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def _queues_of(self, objective: Objective) -> nn.ModuleDict:
         needs = objective.needs()
         dim = next(iter(self.towers.values())).dim
@@ -99,9 +107,9 @@ class Loop(LightningModule):
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         outputs = self.outputs(batch, step, self.current_epoch)
         device = self.device.type
-        with products(as_autocast(device)), torch.autocast(device, enabled=False):
+        with products(as_autocast(device)), no_autocast(device):
             total, parts = self.contrast(outputs)
-        if any(trainable(pipeline) for pipeline in self.pipelines.values()):
+        if any(pipeline.trainable for pipeline in self.pipelines.values()):
             taught, more = view_losses(self, batch, step)
             total, parts = total + taught, parts | more
         self.meter.add({"loss": total.detach(), **parts}, len(outputs.batch))
@@ -152,19 +160,20 @@ class Loop(LightningModule):
 
     def contrast(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the objectives and the parts to log; what enters the queues is kept for later."""
-        total, logged, self._entering = outputs.zero(), {}, []
+        terms, logged, self._entering = [], {}, []
         several = len(self.objectives) > 1
         for name, objective in self.objectives.items():
             queues = self.queues[name]
             seen = replace(outputs, queues={queue: module.rows() for queue, module in queues.items()})
             seed_all(key(self.training_plan.seed, "objective", name, outputs.step))
             loss, parts = objective(seen)
-            total = total + self.training_plan.weights.get(name, 1.0) * loss
+            weight = self.training_plan.weights.get(name, 1.0)
+            terms.append(loss if weight == 1.0 else weight * loss)
             if several:
                 logged[f"loss/{name}"] = loss.detach()
             logged |= {f"{name}/{part}" if several else part: value.detach() for part, value in parts.items()}
             self._keep(objective, seen, queues)
-        return total, logged
+        return sum(terms[1:], terms[0]), logged  # each is connected to every embedding: see Objective
 
     @torch.no_grad()
     def _keep(self, objective: Objective, outputs: Outputs, queues: nn.ModuleDict) -> None:
@@ -213,6 +222,10 @@ class Loop(LightningModule):
             return order
         self.refreshed.refresh(epoch, self.towers, self.pipelines, self.device)
         return self.refreshed.into(order)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        there = batch.index.device.type == device.type == "cpu"
+        return batch if there else batch.to(device, non_blocking=True)
 
     # From a batch to embeddings
 
@@ -295,7 +308,7 @@ class Loop(LightningModule):
 
         They are made in the precision of the data, as an evaluation prepares them, whatever the encoder's is.
         """
-        with torch.autocast(raw.data.device.type, enabled=False):
+        with no_autocast(raw.data.device.type):
             views = made(self.pipelines[modality], learner, raw, index, self.training_plan.seed, step)
         roles = [view.role for view in views]
         if roles != self.layouts[modality]:
@@ -325,7 +338,7 @@ class Loop(LightningModule):
         lr, decay = probe.defaults["lr"], probe.defaults["weight_decay"]
         learners = [(tower, plan.lr_factors.get(modality, 1.0)) for modality, tower in self.towers.items()]
         learners += [(self.pipelines, 1.0), (self.objectives, 1.0)]
-        apart = [view for pipeline in self.pipelines.values() for view in trainable(pipeline)]
+        apart = [view for pipeline in self.pipelines.values() for view in pipeline.trainable]
         groups = parameter_groups(learners, lr, decay, without=[p for view in apart for p in view.parameters()])
         for view in apart:
             groups += parameter_groups([(view, 1.0)], lr if view.lr is None else view.lr, decay)

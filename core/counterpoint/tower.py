@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from functools import cache
 
 import torch
 from torch import nn
 
-from counterpoint.batch import Encoded, Features, View
+from counterpoint.batch import Encoded, Features, View, replace
 from counterpoint.errors import ComponentError
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -70,7 +69,7 @@ class Tower(nn.Module):
 
     def forward(self, view: View, number: int, later: bool = False) -> Encoded:
         """The Encoded of a view; `later` leaves a head that wants the whole batch to `project`, z being (n, 1) till then."""
-        with _running_statistics(self) if self.training and len(view) == 1 else _as_it_is():
+        with _running_statistics(self) if self.training and len(view) == 1 else nullcontext():
             features = self.features(view)
             z, seen = _precise(features.h[:, :1]), features._asdict()
             encoded = Encoded(self.modality, view.role, number, view.row, z, **seen, meta=view.meta)
@@ -121,11 +120,6 @@ def resting(tower: nn.Module) -> set[nn.Module]:
         if parameters and not any(p.requires_grad for p in parameters):
             found.update(module.modules())
     return found
-
-
-@contextmanager
-def _as_it_is():
-    yield
 
 
 @contextmanager

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 
+import torch
 from lightning.pytorch import Trainer, loggers
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -34,7 +38,9 @@ def build_trainer(
     """The trainer of one stage, `before` batches into the run; RecipeError for options that Lightning refuses."""
     recipe = assembly.recipe
     _quiet()
+    _forget_absent_gpus()
     options = asdict(recipe.trainer) | {"max_epochs": epochs_of(recipe)}
+    options["profiler"] = options["profiler"] or Unprofiled()
     progress = Progress(loop.training_plan.batches, options.pop("log_every_n_steps"), stage, before)
     skipped = SkippedSamples(skipped_of(recipe, assembly.dataset), run.folder / "skipped.txt", say)
     epochs = math.ceil(loop.training_plan.batches / per_epoch)
@@ -80,6 +86,24 @@ def _live_knn(assembly: Assembly, progress: Progress, epochs: int, say: Callable
     """A live score when the recipe asks for kNN at the end."""
     found = [knn for call in assembly.recipe.evaluate if isinstance(knn := call.build(), KNN)]
     return [LiveKNN(progress, knn, assembly.dataset, assembly.pipelines, epochs, say) for knn in found[:1]]
+
+
+class Unprofiled(PassThroughProfiler):
+    """Lightning's default, without the generator that it enters fifty times a step."""
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager:
+        return self._nothing
+
+
+def _forget_absent_gpus() -> None:
+    """Lightning has torch ask NVML whether there is a GPU, which every step of an optimizer does: 0.1 ms without a driver.
+
+    It does so lest asking CUDA itself spoils a later fork; without a GPU there is nothing to spoil.
+    """
+    if not torch.cuda.is_available():
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
 
 
 def _quiet() -> None:

@@ -28,14 +28,9 @@ if TYPE_CHECKING:
     from counterpoint.loop import Loop
 
 
-def trainable(pipeline: nn.Module) -> list[TrainableView]:
-    """The steps with a loss of their own, also those within other steps."""
-    return [module for module in pipeline.modules() if isinstance(module, TrainableView)]
-
-
 def made(pipeline: Pipeline, learner: TrainableView | None, *arguments) -> list[View]:
     """The views of a pipeline: for the objective, with trainable views as constants; for `learner`, with all others so."""
-    views = trainable(pipeline)
+    views = pipeline.trainable
     if not views:
         return pipeline(*arguments)
     learning = set() if learner is None else set(learner.parameters())
@@ -46,7 +41,7 @@ def made(pipeline: Pipeline, learner: TrainableView | None, *arguments) -> list[
 def rest(pipelines: Iterable[Pipeline], done: int) -> None:
     """No gradient for the views that do not learn in the optimizer step number `done`: momentum would move them."""
     for pipeline in pipelines:
-        for view in trainable(pipeline):
+        for view in pipeline.trainable:
             if done % view.every:
                 for parameter in view.parameters():
                     parameter.grad = None
@@ -56,7 +51,7 @@ def view_losses(loop: Loop, batch: Batch, step: int) -> tuple[Tensor, dict[str, 
     """The sum of the losses of all trainable views, connected to each, and their parts to log."""
     total, logged = torch.zeros((), device=loop.device), {}
     for modality, pipeline in loop.pipelines.items():
-        views = trainable(pipeline)
+        views = pipeline.trainable
         for number, view in enumerate(views):
             total = total + sum(p.sum() * 0.0 for p in view.parameters() if p.requires_grad)
             if loop.trainer.global_step % view.every == 0:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from counterpoint.batch import Batch, View
-from counterpoint.data.dataset import Sample
+from counterpoint.data.dataset import Sample, reads_together
 from counterpoint.data.guard import named
 from counterpoint.errors import DataError
 
 Item = tuple[int, Sample | DataError]
 
 
-def collate(items: list[Item]) -> Batch:
-    """(position in the data set, sample) pairs as one Batch, in their order.
+def collate(items: list[Item] | Batch) -> Batch:
+    """(position in the data set, sample) pairs as one Batch, in their order; what was read as a Batch stays as it is.
 
     A modality's `data` (n, ...) holds the rows that exist, float64 as float32 and integers but bytes as int64; where one
     dimension differs between rows it is padded with 0 at the end and `mask` (n, L) is true for what is real. When a
@@ -28,6 +29,8 @@ def collate(items: list[Item]) -> Batch:
 
     Raises DataError when rows differ in more than one dimension, or in type.
     """
+    if isinstance(items, Batch):
+        return items
     kept = [(index, sample) for index, sample in items if not isinstance(sample, DataError)]
     samples = [sample for _, sample in kept]
     skipped = [str(named(error, index)) for index, error in items if isinstance(error, DataError)]
@@ -39,6 +42,30 @@ def collate(items: list[Item]) -> Batch:
         fields={k: _field(v) for k, v in _columns([s.fields for s in samples]).items()}
         | ({"skipped": skipped} if skipped else {}),
     )
+
+
+def together(dataset, index: list[int]) -> Batch | None:
+    """The Batch that `collate` makes of these samples, read at once; None where they have to be read one by one."""
+    if not index or not reads_together(type(dataset)):
+        return None
+    where = torch.tensor(index, dtype=torch.int64)
+    try:
+        found = dataset.inputs_of(where)
+    except DataError:  # which sample it is, is found in reading them one by one
+        return None
+    if found is None:
+        return None
+    row, host = torch.arange(len(index)), where.numpy()
+    return Batch(
+        inputs={modality: View(modality, _plain(found[modality]), row) for modality in sorted(found)},
+        index=where,
+        groups={name: torch.from_numpy(column[host].astype(np.int64)) for name, column in dataset.groups.items()},
+        labels={name: _picked(column[host]) for name, column in dataset.labels.items()},
+    )
+
+
+def _picked(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32 if values.dtype.kind == "f" else np.int64))
 
 
 def _columns(tables: list[dict], missing: Any = None) -> dict[str, list]:

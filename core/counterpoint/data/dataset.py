@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,8 @@ class Dataset(torch.utils.data.Dataset):
 
     A subclass sets `spec`, `groups` (name -> int64 (N,)), `labels` (name -> int64 or float (N,)) and says how the
     inputs of one sample are read. Whatever is random in reading (which window, which caption) draws from python's,
-    numpy's or torch's global generator, which the loop seeds for every sample.
+    numpy's or torch's global generator, which the loop seeds for every sample. A data set in memory without chance in
+    its reading defines `inputs_of` in place of `inputs`, or beside it: its batches are read at once then.
     """
 
     spec: Spec
@@ -60,7 +62,17 @@ class Dataset(torch.utils.data.Dataset):
 
     def inputs(self, index: int) -> dict[str, Tensor | list[Tensor]]:
         """The inputs of one sample; raises DataError naming the file."""
-        raise TypeError(f"{type(self).__name__} must define inputs(index)")
+        if (found := self.inputs_of(torch.tensor([index]))) is None:
+            raise TypeError(f"{type(self).__name__} must define inputs(index)")
+        return {modality: rows[0] for modality, rows in found.items()}
+
+    def inputs_of(self, index: Tensor) -> dict[str, Tensor] | None:
+        """modality -> (n, ...): what `inputs` gives for each of the samples `index` int64 (n,), stacked; None: one by one.
+
+        A function of `index` alone. It stands in a class that also says what `inputs` and `__getitem__` are, or in one
+        derived from it; where a derived class changes one of those and not `inputs_of`, samples are read one by one.
+        """
+        return None
 
     def __len__(self) -> int:
         return self.spec.size
@@ -73,6 +85,15 @@ class Dataset(torch.utils.data.Dataset):
             {name: int(column[index]) for name, column in self.groups.items()},
             {name: column[index].item() for name, column in self.labels.items()},
         )
+
+
+@cache
+def reads_together(kind: type) -> bool:
+    """Whether `inputs_of` of a class says the same as its `inputs` and `__getitem__`: neither is defined further down."""
+    if not issubclass(kind, Dataset) or kind.inputs_of is Dataset.inputs_of:
+        return False
+    place = {name: i for i, base in reversed([*enumerate(kind.__mro__)]) for name in vars(base)}
+    return place["inputs_of"] <= min(place["inputs"], place["__getitem__"])
 
 
 def encode_categories(values) -> tuple[np.ndarray, list]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from counterpoint.batch import Batch
+from counterpoint.data.collate import together
 from counterpoint.errors import ComponentError, DataError, suggest
 from counterpoint.randomness import key, seed_host
 
@@ -148,14 +150,16 @@ class Plan(torch.utils.data.Sampler):
         if len(batches) != len(self):
             raise ComponentError(f"the sampler gave {len(batches)} batches in epoch {epoch} and {len(self)} in epoch 0")
         for batch in batches[start:]:
-            yield [(epoch, int(i)) for i in np.array_split(batch, self.world)[self.rank]]
+            own = batch if self.world == 1 else np.array_split(batch, self.world)[self.rank]
+            yield [(epoch, i) for i in own.tolist()]
 
 
 class Seeded(torch.utils.data.Dataset):
     """Reads sample i of an epoch with every host generator seeded by (seed, epoch, i).
 
     A sample that cannot be read comes as its DataError: raised in a worker it would arrive wrapped in a traceback.
-    The collate function leaves it out, and the main process raises or counts it.
+    The collate function leaves it out, and the main process raises or counts it. Data sets that read many samples at
+    once, without chance, give a Batch; the generators are left as reading one by one leaves them.
     """
 
     def __init__(self, dataset, seed: int):
@@ -163,6 +167,13 @@ class Seeded(torch.utils.data.Dataset):
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def __getitems__(self, places: list[tuple[int, int]]) -> Batch | list:
+        batch = together(self.dataset, [index for _, index in places])
+        if batch is None:
+            return [self[place] for place in places]
+        seed_host(key(self.seed, "read", *places[-1]))
+        return batch
 
     def __getitem__(self, place: tuple[int, int]):
         epoch, index = place

@@ -21,6 +21,7 @@ from counterpoint.kernels.identities import Rule, counts, out_of
 from counterpoint.kernels.pairs import KeptPairs
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.kernels.softmax import Stats, are_few, precise, scaled, softmax_stats
+from counterpoint.precision import no_autocast
 
 Denominator = Literal["all", "negatives"]
 
@@ -125,7 +126,7 @@ def _check(queries, keys, positives, extra, alpha, smoothing, denominator, reduc
 def _hard(queries, keys, temperature, positives, exclude, extra, denominator, weight, alpha, smoothing):
     scale = 1.0 / temperature
     if positives is None and exclude is None and not smoothing and are_few(queries, scale):
-        with torch.autocast(queries.device.type, enabled=False):
+        with no_autocast(queries.device.type):
             rows, columns, pos = KeptPairs.apply(queries, keys, torch.as_tensor(scale, dtype=queries.dtype), alpha < 1)
         stats = Stats(rows, None, columns)
     else:

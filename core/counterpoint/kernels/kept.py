@@ -11,6 +11,7 @@ from torch.autograd import Function
 
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.kernels.tiled import is_bounded, refuse_second_derivative
+from counterpoint.precision import no_autocast
 
 
 class KeptSoftmax(Function):
@@ -34,7 +35,7 @@ class KeptSoftmax(Function):
     def backward(ctx, grad_rows: Tensor | None, grad_cols: Tensor | None):
         refuse_second_derivative()
         a, b, table, rows, cols = ctx.saved_tensors
-        with torch.autocast(a.device.type, enabled=False):
+        with no_autocast(a.device.type):
             change = slopes(table, [(rows, grad_rows, 1), (cols, grad_cols, 0)], ctx.bounded)
             return change @ b, change.T @ a, None, None
 

@@ -13,6 +13,7 @@ from torch.autograd import Function
 from counterpoint.kernels.kept import slopes
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.kernels.tiled import refuse_second_derivative
+from counterpoint.precision import no_autocast
 
 RANGE = 80.0  # between the largest and the least logit: exponentials below the largest are still normal numbers
 
@@ -42,7 +43,7 @@ class KeptPairs(Function):
         refuse_second_derivative()
         queries, keys, scale, table, rows, cols = ctx.saved_tensors
         lines = [(rows, grad_rows, 1), (cols, grad_cols, 0)]
-        with torch.autocast(queries.device.type, enabled=False):
+        with no_autocast(queries.device.type):
             change = slopes(table, lines, ctx.bounded)
             if grad_positive is not None:
                 change.diagonal().add_(grad_positive)

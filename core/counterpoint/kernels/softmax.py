@@ -13,6 +13,7 @@ from counterpoint.kernels.identities import Rule
 from counterpoint.kernels.kept import KeptSoftmax
 from counterpoint.kernels.plan import Plan, ranked, reorder
 from counterpoint.kernels.tiled import TiledSelfSoftmax, TiledSoftmax
+from counterpoint.precision import no_autocast
 
 DENSE = 1024 * 1024  # logits up to which the dense form is the faster one
 
@@ -50,7 +51,7 @@ def softmax_stats(
     ids for both) halves the tiled work.
     """
     one = queries is keys
-    with torch.autocast(queries.device.type, enabled=False):
+    with no_autocast(queries.device.type):
         queries, keys, scale = precise(queries, keys, scale)
         average = _mean(queries, keys, scale, exclude, only) if mean else None
         form = _form(queries, keys, tiled)

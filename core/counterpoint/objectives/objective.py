@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from counterpoint.batch import APART, Encoded, Outputs
+from counterpoint.batch import APART, Encoded, Outputs, replace
 from counterpoint.errors import ComponentError, suggest
+from counterpoint.precision import no_autocast
 
 MAKES = {"scores": "slots", "map": "dense"}  # outputs beside z, and the head of the core that makes them
 
@@ -139,7 +139,7 @@ class Objective(nn.Module):
                     f"objective {name}: expected `{side}` in the outputs, the views as {who} them; got none. "
                     f"Outside a run: counterpoint.outputs(za, zb, {side}=[ka, kb])"
                 )
-        with torch.autocast(outputs.batch.index.device.type, enabled=False):
+        with no_autocast(outputs.batch.index.device.type):
             loss, parts = self.loss(self.prepare(outputs))
         own = (p.sum() * 0.0 for p in self.parameters() if p.requires_grad)
         return sum(own, loss + outputs.zero()), parts

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from counterpoint.batch import Encoded, Outputs, Pair
+from counterpoint.batch import Encoded, Outputs, Pair, replace
 
 
 class Stack(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from counterpoint.data.dataset import Sample, Spec
+from counterpoint.data.dataset import Sample, Spec, reads_together
 from counterpoint.errors import DataError
 from counterpoint.randomness import seed_host
 from counterpoint.testing.finding import Broken, Untried
@@ -125,6 +125,24 @@ def can_be_sent_to_a_worker(dataset: Any) -> None:
             )
 
 
+def reads_many_samples_as_it_reads_one(dataset: Any) -> None:
+    """What `inputs_of` gives for several samples is what `inputs` gives for each, without a random number."""
+    if not reads_together(type(dataset)):
+        return
+    index = [i for i, _ in _samples(dataset)]
+    for places in (index, index[::-1], index):  # drawn numbers would differ from one call to the next
+        found = dataset.inputs_of(torch.tensor(places, dtype=torch.int64))
+        if found is not None and not all(
+            _equal({m: rows[n] for m, rows in found.items()}, dataset.inputs(i)) for n, i in enumerate(places)
+        ):
+            raise Broken(
+                "inputs_of(index) gives other inputs than inputs(index)",
+                expected="{modality: (n, ...)}, row for row what one sample gives, and nothing of chance in it",
+                got=f"others for the samples {places}",
+                mend="leave inputs_of out where samples differ in length, lack a modality, or are read with chance",
+            )
+
+
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor):
         return (
@@ -145,4 +163,5 @@ def checks(dataset: Any) -> Iterator:
         gives_groups_and_labels_of_their_types,
         refuses_an_index_beyond_its_end,
         can_be_sent_to_a_worker,
+        reads_many_samples_as_it_reads_one,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from torch import Tensor, nn
 
 from counterpoint.batch import View
 from counterpoint.errors import ComponentError
 from counterpoint.randomness import Draw, key, splitmix64
-from counterpoint.views.generator import ViewGenerator
+from counterpoint.views.generator import TrainableView, ViewGenerator
 
 
 class Pipeline(nn.Module):
@@ -21,6 +23,11 @@ class Pipeline(nn.Module):
         self.modality = modality
         self.steps = nn.ModuleList(steps)
         self.names = names or [type(step).__name__ for step in steps]
+
+    @cached_property
+    def trainable(self) -> list[TrainableView]:
+        """The steps with a loss of their own, also those within other steps."""
+        return [module for module in self.modules() if isinstance(module, TrainableView)]
 
     @property
     def whole_batch(self) -> bool:

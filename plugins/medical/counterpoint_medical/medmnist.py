@@ -48,7 +48,7 @@ class MedMNIST(Dataset):
             in_memory=True,
         )
 
-    def inputs(self, index: int) -> dict[str, Tensor]:
+    def inputs_of(self, index: Tensor) -> dict[str, Tensor]:
         return {self.modality: self.images[index].float() / 255.0}
 
 

@@ -69,8 +69,8 @@ class Games(Dataset):
             in_memory=True,
         )
 
-    def inputs(self, index: int) -> dict[str, Tensor]:
-        return {"video": self.film[index][None]}
+    def inputs_of(self, index: Tensor) -> dict[str, Tensor]:
+        return {"video": self.film[index][:, None]}
 
 
 def names() -> list[str]:
