@@ -411,3 +411,15 @@ def test_text_is_its_bytes(tmp_path):
     assert message(read_text, tmp_path / "x.txt").endswith("not utf-8 text (byte 0xff at 3)")
     (tmp_path / "x.txt").write_text(" \n")
     assert message(read_text, tmp_path / "x.txt").endswith("holds no text")
+
+
+def test_a_sample_that_no_batch_can_be_padded_to_is_named_and_left_out(monkeypatch):
+    monkeypatch.setattr("counterpoint.data.collate.MAX_BYTES", 4 * 2 * 5 * 100)
+    lengths = [90, 100, 900, 80, 2000, 70]
+    items = [(10 + i, Sample({"x": [torch.ones(2, n)] if i % 2 else torch.ones(2, n)})) for i, n in enumerate(lengths)]
+    batch = collate(items)
+    assert batch.index.tolist() == [10, 11, 13, 15] and batch.inputs["x"].data.shape == (4, 2, 100)
+    assert batch.fields["skipped"] == [
+        "sample 12 'x': too long: length 900; padded to it, the batch would take 36,000 bytes, expected at most 4,000",
+        "sample 14 'x': too long: length 2,000; padded to it, the batch would take 96,000 bytes, expected at most 4,000",
+    ]
