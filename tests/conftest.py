@@ -45,7 +45,8 @@ def _install(
 def _python(site: Path, *args: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
     """Run the interpreter with `site` in front of its path."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERPOINT_")}
-    environment = {**inherited, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", **environment}
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    environment = {**inherited, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(
         [sys.executable, *args], capture_output=True, text=True, env=environment, cwd=cwd, timeout=120
     )
