@@ -12,10 +12,15 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bad_files import BAD, dataset, good_file, manifest
 from counterpoint.checkpoints import AtomicCheckpointIO
 from counterpoint.data.guard import reading
+from counterpoint.data.manifest import manifest as build_manifest
+from counterpoint.data.numbers import read as read_numbers
+from counterpoint.data.numbers import shape_of
 from counterpoint.errors import CounterpointError, DataError, RunError
 from faults import ROUNDS
 from formats import FORMATS
@@ -157,6 +162,64 @@ def test_a_damaged_checkpoint_is_refused_or_is_what_was_written(tmp_path, record
     wrong = {number: text for number, text in enumerate(said) if text not in ("read", "refused")}
     assert not wrong, dict(list(wrong.items())[:5])
     record_property("survived", len(said))
+
+
+# ---- tables and headers by their grammar ----
+
+few = settings(
+    max_examples=40 * ROUNDS, derandomize=True, deadline=None, database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+cells = st.one_of(
+    st.text(max_size=8), st.integers().map(str), st.floats().map(str),
+    st.sampled_from(["", "e.npy", "../e.npy", "nan", "inf", "1e999", '"', "a\nb", "\0", "~", "#", "-1", "9" * 400]),
+)  # fmt: skip
+rows = st.lists(st.lists(cells, max_size=4), max_size=6)
+
+
+@pytest.mark.fault("R9")
+@few
+@given(
+    rows=rows,
+    header=st.lists(cells | st.sampled_from(["file", "label", "split"]), max_size=4),
+    mark=st.sampled_from(",;\t|"),
+)
+def test_any_table_is_read_or_refused_in_lines(tmp_path, rows, header, mark):
+    """As a manifest with files, labels and groups, and as numbers."""
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(mark.join(row) for row in [header, *rows]), encoding="utf-8", errors="surrogatepass")
+    for read in (
+        lambda: build_manifest(path=str(path), inputs={"x": "file"}, labels=["label"], groups=["file"], strict=False),
+        lambda: build_manifest(path=str(path)),
+        lambda: torch.from_numpy(np.nan_to_num(read_numbers(path).astype(np.float32), posinf=0, neginf=0)),
+    ):
+        try:
+            read()
+        except DataError as error:
+            lines = str(error).splitlines()
+            assert lines and all(str(path) in line or str(tmp_path) in line for line in lines), lines
+            assert all(line.isprintable() for line in lines), lines
+
+
+@pytest.mark.fault("R9")
+@few
+@given(
+    descr=st.sampled_from(
+        ["<f4", "<f8", "|O", "<U3", "|V9", "<M8[s]", ">i8", "<c16", [("a", "<f4")], "nonsense", 3, None]
+    ),
+    shape=st.one_of(st.lists(st.integers(-2, 2**64), max_size=5).map(tuple), st.none(), st.text(max_size=3)),
+    order=st.one_of(st.booleans(), st.integers()),
+    extra=st.dictionaries(st.text(max_size=3), st.integers(), max_size=1),
+)
+def test_any_header_of_an_array_is_read_or_refused(tmp_path, descr, shape, order, extra):
+    text = repr({"descr": descr, "fortran_order": order, "shape": shape, **extra}).encode("latin-1", "replace")
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(64))
+    for ask in (read_numbers, shape_of):
+        try:
+            ask(path)
+        except DataError as error:
+            assert str(error).startswith(str(path)) and str(error).isprintable()
 
 
 # ---- that the child itself tells what happens ----

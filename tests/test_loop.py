@@ -362,13 +362,17 @@ def ends(module, data=None, **options) -> str:
 @pytest.mark.fault("R11")
 def test_a_loss_that_is_not_finite_is_explained_within_one_step(record_property):
     one = lambda objective=None, **options: loop({"nce": objective or InfoNCE()}, modalities=("signal",), **options)  # noqa: E731
-    assert "input not finite as it was read, 'signal' of samples [11]" in ends(one(), Spoilt(size=48, modalities=["signal"]))
+    assert "input not finite as it was read, 'signal' of samples [11]" in ends(
+        one(), Spoilt(size=48, modalities=["signal"])
+    )
     module = one()
     module.pipelines["signal"] = Pipeline("signal", [Spoil(n=2)])
     told = ends(module)
     assert told.startswith("1: loss is NaN at step 1: input not finite in view 2 of 'signal', samples ["), told
     assert "a step of views.signal made it so" in told
-    assert ends(one(Root())).startswith("1: loss is NaN at step 1: the value of nce is not finite, though inputs and emb")
+    assert ends(one(Root())).startswith(
+        "1: loss is NaN at step 1: the value of nce is not finite, though inputs and emb"
+    )
     both = loop({"fine": InfoNCE(), "root": Root()}, modalities=("signal",))
     assert "the value of root is not finite" in ends(both)
     made = {"signal": Tower("signal", Wide(), MLP(width=16, dim=8))}
@@ -385,6 +389,8 @@ def test_a_gradient_or_a_step_that_is_not_finite_is_found_within_one_step(accumu
     assert told.startswith(f"{2 + 1 if accumulate == 1 else 2}: the weights are not finite after step"), told
     assert "(towers.signal.encoder.stem.0.weight" in told
     optimizer = sgd(lr=3e38)
-    told = ends(loop({"steep": Steep()}, modalities=("signal",), optimizer=optimizer), accumulate_grad_batches=accumulate)
+    told = ends(
+        loop({"steep": Steep()}, modalities=("signal",), optimizer=optimizer), accumulate_grad_batches=accumulate
+    )
     assert told.startswith("1: the weights are not finite after step 1, though the loss was"), told
     record_property("survived", 2)

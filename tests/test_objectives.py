@@ -162,7 +162,9 @@ def test_embeddings_of_half_precision_and_any_size_stay_finite(name, size):
             lambda t: (size * t.detach()).half().float().requires_grad_(t.requires_grad) if t.is_floating_point() else t
         )
         for e, plain in zip(halved.student, scene(where, torch.float32).student):
-            e.heads |= {head: x for head, x in plain.heads.items() if name.startswith("cmim")}  # a logarithm is no embedding
+            e.heads |= {
+                head: x for head, x in plain.heads.items() if name.startswith("cmim")
+            }  # a logarithm is no embedding
         assert_finite(build(name).float(), halved, where)
 
 

@@ -133,7 +133,13 @@ FAULTS = {
     "recursion": (f"{HEAD}def f(): f()\nf()\n", "RecursionError: maximum recursion depth", "mend it", 3, True),
     "coding": (f"# coding: ascii\n{HEAD}x = 'é'\n", "its import fails: SyntaxError", "mend it", None, True),
     "no_coding": (f"# coding: nowhere\n{HEAD}", "SyntaxError: ", "mend it", None, True),
-    "escapes": (f"{HEAD}raise ValueError('\\x1b[31mred\\x07 \\u202ealert')\n", "ValueError: [31mred alert", "mend it", 3, True),
+    "escapes": (
+        f"{HEAD}raise ValueError('\\x1b[31mred\\x07 \\u202ealert')\n",
+        "ValueError: [31mred alert",
+        "mend it",
+        3,
+        True,
+    ),
     "huge": (
         sound("cp_huge").replace("return {'net'", "return {f'n{i}': 'a:b' for i in range(20_000)} or {'net'"),
         "counterpoint_encoders returned 20,000 entries, at most 10,000 are taken",
@@ -443,7 +449,12 @@ json.dump({"same": [a == b for a, b in zip(before, after)], "packs": len(found.p
 @pytest.mark.fault("R12")
 def test_what_belongs_to_the_process_is_put_back(tmp_path, install, python, record_property):
     """Working directory, module path, warnings, signals, locale, and torch's types, threads and gradients."""
-    install(tmp_path, "cp-meddles", {"cp_meddles.py": MEDDLES + sound("cp_meddles")}, "[counterpoint]\nmeddles = cp_meddles\n")
+    install(
+        tmp_path,
+        "cp-meddles",
+        {"cp_meddles.py": MEDDLES + sound("cp_meddles")},
+        "[counterpoint]\nmeddles = cp_meddles\n",
+    )
     done = python(tmp_path, "-c", LOOKED)
     told = json.loads(done.stdout)
     assert told["packs"] == 1 and all(told["same"]), (told, done.stderr)

@@ -140,7 +140,9 @@ def table(name: str, function: Callable, result: Any, entry: Entry) -> dict[str,
         entry.blame(problem, "return such a dict", _line(function))
         return {}
     if len(result) > MOST:
-        entry.blame(f"{name} returned {len(result):,} entries, at most {MOST:,} are taken", "name fewer", _line(function))
+        entry.blame(
+            f"{name} returned {len(result):,} entries, at most {MOST:,} are taken", "name fewer", _line(function)
+        )
         return {}
     sound = {}
     for short, target in result.items():

@@ -46,7 +46,11 @@ def _cause(loop: Loop) -> str:
                 f"embedding not finite in view {number} of {e.modality!r}, samples {bad}, whose input is finite: lower "
                 "optimizer.lr, or set trainer.gradient_clip_val: 1.0"
             )
-    several = [name.removeprefix("loss/") for name, part in loop.last_parts.items() if name.startswith("loss/") and not part.isfinite()]
+    several = [
+        name.removeprefix("loss/")
+        for name, part in loop.last_parts.items()
+        if name.startswith("loss/") and not part.isfinite()
+    ]
     names = ", ".join(several or loop.objectives)
     return f"the value of {names} is not finite, though inputs and embeddings are: look at its temperature and weights"
 

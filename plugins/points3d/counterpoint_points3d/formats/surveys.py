@@ -70,7 +70,9 @@ def _check_records(path: str) -> None:
         raise ValueError("not a .las or .laz file, whatever its name says")
     _, length, points, records = _HEAD.unpack(head)
     if length + records * _RECORD > points or points > os.stat(path).st_size:
-        raise ValueError(f"damaged: {records:,} records of at least {_RECORD} bytes between byte {length:,} and {points:,}")
+        raise ValueError(
+            f"damaged: {records:,} records of at least {_RECORD} bytes between byte {length:,} and {points:,}"
+        )
 
 
 def _count(header, path: str) -> int:
