@@ -184,7 +184,7 @@ rows = st.lists(st.lists(cells, max_size=4), max_size=6)
     header=st.lists(cells | st.sampled_from(["file", "label", "split"]), max_size=4),
     mark=st.sampled_from(",;\t|"),
 )
-def test_any_table_is_read_or_refused_in_lines(tmp_path, rows, header, mark):
+def test_any_table_is_read_or_refused_in_lines(tmp_path, record_property, rows, header, mark):
     """As a manifest with files, labels and groups, and as numbers."""
     path = tmp_path / "t.csv"
     path.write_text("\n".join(mark.join(row) for row in [header, *rows]), encoding="utf-8", errors="surrogatepass")
@@ -199,6 +199,7 @@ def test_any_table_is_read_or_refused_in_lines(tmp_path, rows, header, mark):
             lines = str(error).splitlines()
             assert lines and all(str(path) in line or str(tmp_path) in line for line in lines), lines
             assert all(line.isprintable() for line in lines), lines
+    record_property("survived", few.max_examples)
 
 
 @pytest.mark.fault("R9")
@@ -211,7 +212,7 @@ def test_any_table_is_read_or_refused_in_lines(tmp_path, rows, header, mark):
     order=st.one_of(st.booleans(), st.integers()),
     extra=st.dictionaries(st.text(max_size=3), st.integers(), max_size=1),
 )
-def test_any_header_of_an_array_is_read_or_refused(tmp_path, descr, shape, order, extra):
+def test_any_header_of_an_array_is_read_or_refused(tmp_path, record_property, descr, shape, order, extra):
     text = repr({"descr": descr, "fortran_order": order, "shape": shape, **extra}).encode("latin-1", "replace")
     path = tmp_path / "x.npy"
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(64))
@@ -220,6 +221,7 @@ def test_any_header_of_an_array_is_read_or_refused(tmp_path, descr, shape, order
             ask(path)
         except DataError as error:
             assert str(error).startswith(str(path)) and str(error).isprintable()
+    record_property("survived", few.max_examples)
 
 
 # ---- that the child itself tells what happens ----
