@@ -69,6 +69,7 @@ def test_any_error_of_a_reader_names_sample_and_file(tmp_path, error):
     assert caught.value.__cause__ is error
 
 
+@pytest.mark.fault("R8")
 def test_what_is_wrong_with_the_file_itself_comes_first(tmp_path):
     (tmp_path / "empty.npy").touch()
     faults = {
@@ -87,6 +88,7 @@ def test_what_is_wrong_with_the_file_itself_comes_first(tmp_path):
         assert message(fail) == f"sample 3 {path}: {fault}"
 
 
+@pytest.mark.fault("R8")
 def test_a_pipe_and_a_huge_file_are_refused_before_reading(tmp_path):
     os.mkfifo(tmp_path / "pipe.npy")
     assert message(read, tmp_path / "pipe.npy").endswith("not a regular file")  # opening it would wait for ever
@@ -151,6 +153,7 @@ def test_check_array_says_what_is_wrong():
     check_array(np.full(3, np.finfo("float32").max, dtype="float32"), "/x", constant=True)  # the sum alone is infinite
 
 
+@pytest.mark.fault("R8")
 def test_skipped_counts_every_sample_once_and_ends_the_run_at_the_limit():
     batch = lambda *messages: Batch({}, torch.tensor([]), fields={"skipped": list(messages)})  # noqa: E731
     skipped = Skipped(size=20, limit=0.1)
@@ -377,6 +380,7 @@ def test_an_array_of_many_must_be_named(tmp_path):
     assert message(read, write(tmp_path / "x.parquet"), "d1").endswith("holds no column 'd1'; valid: c0, c1, c2")
 
 
+@pytest.mark.fault("R8")
 def test_bad_tables_name_the_line(tmp_path):
     cases = {
         "a,b\n1,2\n3,x\n": "line 3: 'x' is not a number",
@@ -393,6 +397,7 @@ def test_bad_tables_name_the_line(tmp_path):
     assert message(read, tmp_path / "x.csv").endswith("not utf-8 text (byte 0xff at 4)")
 
 
+@pytest.mark.fault("R8")
 def test_bad_files_say_why(tmp_path):
     path = write(tmp_path / "x.npy")
     path.write_bytes(path.read_bytes()[:-1])
@@ -415,6 +420,7 @@ def test_bad_files_say_why(tmp_path):
     assert "no reader for '.wav' files here" in message(read, path.rename(tmp_path / "x.wav"))
 
 
+@pytest.mark.fault("R9")
 def test_a_header_that_claims_too_much_allocates_nothing(tmp_path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (1 << 45,)})
@@ -428,8 +434,9 @@ def test_a_header_that_claims_too_much_allocates_nothing(tmp_path):
     assert "unpacked, expected at most" in message(read, tmp_path / "bomb.npz", max_bytes=1 << 16)
 
 
+@pytest.mark.fault("R9")
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_files_give_numbers_or_a_named_error(tmp_path, kind):
+def test_damaged_files_give_numbers_or_a_named_error(tmp_path, kind, record_property):
     """40 files of every format with a few bytes changed, cut, doubled or removed."""
     rng = np.random.default_rng(KINDS.index(kind))
     whole, path, errors = np.frombuffer(write(tmp_path / f"x{kind}").read_bytes(), np.uint8), tmp_path / f"y{kind}", 0
@@ -453,6 +460,7 @@ def test_damaged_files_give_numbers_or_a_named_error(tmp_path, kind):
             assert str(error).startswith(f"sample 7 {path}: ") and "\n" not in str(error)
             errors += 1
     assert errors >= 15
+    record_property("survived", 40)
 
 
 def test_text_is_its_bytes(tmp_path):
@@ -469,3 +477,16 @@ def test_text_is_its_bytes(tmp_path):
     assert message(read_text, tmp_path / "x.txt").endswith("not utf-8 text (byte 0xff at 3)")
     (tmp_path / "x.txt").write_text(" \n")
     assert message(read_text, tmp_path / "x.txt").endswith("holds no text")
+
+
+@pytest.mark.fault("R8")
+def test_a_sample_that_no_batch_can_be_padded_to_is_named_and_left_out(monkeypatch):
+    monkeypatch.setattr("counterpoint.data.collate.MAX_BYTES", 4 * 2 * 5 * 100)
+    lengths = [90, 100, 900, 80, 2000, 70]
+    items = [(10 + i, Sample({"x": [torch.ones(2, n)] if i % 2 else torch.ones(2, n)})) for i, n in enumerate(lengths)]
+    batch = collate(items)
+    assert batch.index.tolist() == [10, 11, 13, 15] and batch.inputs["x"].data.shape == (4, 2, 100)
+    assert batch.fields["skipped"] == [
+        "sample 12 'x': too long: length 900; padded to it, the batch would take 36,000 bytes, expected at most 4,000",
+        "sample 14 'x': too long: length 2,000; padded to it, the batch would take 96,000 bytes, expected at most 4,000",
+    ]

@@ -130,6 +130,37 @@ FAULTS = {
         3,
         False,
     ),
+    "recursion": (f"{HEAD}def f(): f()\nf()\n", "RecursionError: maximum recursion depth", "mend it", 3, True),
+    "coding": (f"# coding: ascii\n{HEAD}x = 'é'\n", "its import fails: SyntaxError", "mend it", None, True),
+    "no_coding": (f"# coding: nowhere\n{HEAD}", "SyntaxError: ", "mend it", None, True),
+    "escapes": (
+        f"{HEAD}raise ValueError('\\x1b[31mred\\x07 \\u202ealert')\n",
+        "ValueError: [31mred alert",
+        "mend it",
+        3,
+        True,
+    ),
+    "huge": (
+        sound("cp_huge").replace("return {'net'", "return {f'n{i}': 'a:b' for i in range(20_000)} or {'net'"),
+        "counterpoint_encoders returned 20,000 entries, at most 10,000 are taken",
+        "name fewer",
+        3,
+        True,
+    ),
+    "odd_names": (
+        sound("cp_odd_names").replace("{'net'", "{'\\x1b[2Jx': 'a:b', 'net'"),
+        "got '\\x1b[2Jx'",
+        "correct this entry",
+        3,
+        False,
+    ),
+    "deep": (
+        sound("cp_deep").replace("return", "return counterpoint_encoders() or", 1),
+        "counterpoint_encoders raises: RecursionError",
+        "mend it",
+        5,
+        True,
+    ),
     "no_folder": (
         f"{sound('cp_no_folder')}@hookimpl\ndef counterpoint_recipes():\n    return '/nowhere/recipes'\n",
         "'/nowhere/recipes' is not a folder",
@@ -139,6 +170,10 @@ FAULTS = {
     ),
 }
 LOST_PACKS = {
+    "recursion",
+    "coding",
+    "no_coding",
+    "escapes",
     "raises",
     "exits",
     "syntax",
@@ -212,6 +247,7 @@ def faults_of(found, distribution: str) -> list[dict]:
     return [fault for fault in found["faults"] if fault["distribution"] == distribution]
 
 
+@pytest.mark.fault("R12")
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_named_with_place_and_remedy(found, site, name):
     _, problem, remedy, line, _ = FAULTS[name]
@@ -220,7 +256,8 @@ def test_a_fault_is_named_with_place_and_remedy(found, site, name):
     assert problem in fault["problem"]
     assert remedy in fault["remedy"]
     file = site / f"cp_{name}" / "pack.py"
-    assert fault["where"] == (f"{file}:{line}" if line else str(file))
+    assert line is None or fault["where"] == (f"{file}:{line}" if line else str(file))
+    assert fault["problem"].isprintable()
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -241,19 +278,23 @@ def test_sound_packs_are_whole_beside_all_the_others(found):
     assert not found["torch"]
 
 
+@pytest.mark.fault("R12")
 def test_two_distributions_with_one_entry_point_name_are_both_kept(found):
     assert {"cp-twin-a:twin", "cp-twin-b:twin"} <= set(found["packs"])
 
 
+@pytest.mark.fault("R12")
 def test_prints_at_import_go_to_stderr(found):
     assert found["loud"] and "hello" in found["stderr"]  # stdout held nothing but the JSON
 
 
+@pytest.mark.fault("R12")
 def test_a_pack_that_seeds_leaves_the_random_state_as_it_was(found):
     assert "cp-seeds:seeds" in found["packs"]
     assert found["rng_kept"]
 
 
+@pytest.mark.fault("R12")
 def test_a_module_that_does_not_exist_is_named(found):
     (fault,) = faults_of(found, "cp-absent")
     assert "No module named 'cp_absent'" in fault["problem"] and "cp-absent" in fault["remedy"]
@@ -261,6 +302,7 @@ def test_a_module_that_does_not_exist_is_named(found):
     assert fault["entry"] == "malformed" and "its import fails" in fault["problem"]
 
 
+@pytest.mark.fault("R12")
 def test_dead_targets_are_found_without_importing(found):
     problems = sorted(f["problem"] for f in found["dead"] if f["distribution"] == "cp-dead")
     assert problems == [
@@ -289,6 +331,7 @@ def test_only_ctrl_c_passes(tmp_path, install, python):
     assert python(tmp_path, "-m", "counterpoint", "packs").returncode == 130
 
 
+@pytest.mark.fault("R12")
 def test_a_damaged_entry_points_file_hides_no_other_pack(tmp_path, install, python):
     install(tmp_path, "cp-good", {"cp_good.py": sound("cp_good")}, "[counterpoint]\ngood = cp_good\n")
     install(tmp_path, "cp-torn", {}, "[counterpoint]\ntorn")
@@ -297,6 +340,7 @@ def test_a_damaged_entry_points_file_hides_no_other_pack(tmp_path, install, pyth
     assert "entry points cannot be read" in faults_of(found, "cp-torn")[0]["problem"]
 
 
+@pytest.mark.fault("R12")
 def test_one_distribution_names_a_pack_once(tmp_path, install, python):
     points = "[counterpoint]\ngood = cp_good\ngood = cp_other\n"
     install(tmp_path, "cp-good", {"cp_good.py": sound("cp_good"), "cp_other.py": sound("cp_other")}, points)
@@ -367,3 +411,63 @@ def test_a_documented_minimal_pack_has_no_fault(tmp_path, install, python):
     found = json.loads(python(tmp_path, "-c", DISCOVER).stdout)
     assert not faults_of(found, "cp-min")
     assert found["packs"]["cp-min:min"]["tables"] == {"encoder": {"net": "cp_min.encoders:net"}}
+
+
+MEDDLES = """
+import locale, os, signal, sys, warnings
+os.chdir("/")
+sys.path[:] = ["/nowhere"]
+sys.setrecursionlimit(77777)
+warnings.simplefilter("error")
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for name in ("C.UTF-8", "C", "POSIX"):
+    try:
+        locale.setlocale(locale.LC_ALL, name)
+    except locale.Error:
+        pass
+import torch
+torch.set_default_dtype(torch.float64)
+torch.set_num_threads(3)
+torch.set_grad_enabled(False)
+"""
+LOOKED = """
+import json, locale, os, signal, sys, warnings
+import torch
+state = lambda: [os.getcwd(), sys.path[:], sys.getrecursionlimit(), len(warnings.filters), locale.setlocale(locale.LC_ALL),
+                 str(signal.getsignal(signal.SIGINT)), str(signal.getsignal(signal.SIGTERM)),
+                 str(torch.get_default_dtype()), torch.get_num_threads(), torch.is_grad_enabled()]
+torch.set_num_threads(2)
+before = state()
+from counterpoint import packs
+found = packs.discover(only=["meddles"])
+after = state()
+json.dump({"same": [a == b for a, b in zip(before, after)], "packs": len(found.packs)}, sys.stdout)
+"""
+
+
+@pytest.mark.fault("R12")
+def test_what_belongs_to_the_process_is_put_back(tmp_path, install, python, record_property):
+    """Working directory, module path, warnings, signals, locale, and torch's types, threads and gradients."""
+    install(
+        tmp_path,
+        "cp-meddles",
+        {"cp_meddles.py": MEDDLES + sound("cp_meddles")},
+        "[counterpoint]\nmeddles = cp_meddles\n",
+    )
+    done = python(tmp_path, "-c", LOOKED)
+    told = json.loads(done.stdout)
+    assert told["packs"] == 1 and all(told["same"]), (told, done.stderr)
+    record_property("survived", len(told["same"]))
+
+
+@pytest.mark.fault("R12")
+def test_an_entry_point_of_any_name_is_shown_in_a_line(tmp_path, install, python, record_property):
+    names = ["a b", "größe", "-rf", "x" * 300, "a.b", "'; rm", "{0}", "%s"]
+    points = "[counterpoint]\n" + "".join(f"{name} = cp_odd_{i}\n" for i, name in enumerate(names))
+    install(tmp_path, "cp-odd", {f"cp_odd_{i}.py": sound(f"cp_odd_{i}") for i in range(len(names) - 1)}, points)
+    done = python(tmp_path, "-m", "counterpoint", "packs")
+    assert done.returncode in (0, 2) and "Traceback" not in done.stderr, done.stderr
+    listed = python(tmp_path, "-m", "counterpoint", "list", "encoder")
+    assert listed.returncode == 0 and "Traceback" not in listed.stderr, listed.stderr
+    record_property("survived", len(names))

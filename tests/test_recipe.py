@@ -285,6 +285,7 @@ def test_loading_imports_neither_lightning_nor_torch():
 # ---- mistakes ----
 
 
+@pytest.mark.fault("R13")
 def test_every_mistake_is_in_one_report_in_the_order_of_the_lines(mistakes):
     text = """\
 data: {use: x.table, pth: a}
@@ -326,6 +327,7 @@ trainer: {limit_train_batches: 3, precision: bf16}
     ]
 
 
+@pytest.mark.fault("R13")
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -370,6 +372,7 @@ def test_a_mistake_says_where_what_and_what_else(mistakes, text, line):
 BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi"))
 
 
+@pytest.mark.fault("R13")
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -417,6 +420,7 @@ def test_a_hostile_recipe_is_refused_in_a_line(mistakes, text, line):
     assert [path.name for path in Path().iterdir()] == ["recipe.yaml"]  # nothing was run, nothing written
 
 
+@pytest.mark.fault("R13")
 def test_a_recipe_of_ten_megabytes_is_refused_unread(mistakes):
     start = time.process_time()
     problems = mistakes(SMALL + "# " + "x" * 10_000_000)
@@ -424,6 +428,7 @@ def test_a_recipe_of_ten_megabytes_is_refused_unread(mistakes):
     assert time.process_time() - start < 1
 
 
+@pytest.mark.fault("R13")
 def test_a_flood_of_mistakes_is_told_in_a_page(mistakes):
     keys = "".join(f"k{i}: 1\n" for i in range(5000))
     problems = mistakes(f"{SMALL}{keys}weights: {{loss: a}}\nloggers: [{'1, ' * 5000}]")
@@ -432,6 +437,7 @@ def test_a_flood_of_mistakes_is_told_in_a_page(mistakes):
     assert any("weights.loss: expected a number, got 'a'" in problem for problem in problems)
 
 
+@pytest.mark.fault("R13")
 def test_shell_text_is_text(read):
     recipe = read(SMALL.replace("x.table}", 'x.table, path: "$(touch pwned); `id` {{7*7}} ${HOME}"}'))
     assert recipe.data.params["path"] == "$(touch pwned); `id` {{7*7}} ${HOME}"
@@ -473,6 +479,7 @@ def test_overrides_reach_what_the_recipe_does_not_name(read):
     assert list(read(FULL, "objective=x.koleo", "weights={}", "stages=[]").objective) == ["loss"]
 
 
+@pytest.mark.fault("R13")
 @pytest.mark.parametrize(
     ("override", "line"),
     [

@@ -24,6 +24,7 @@ KINDS = {
     "counterpoint_callbacks": "callback",
 }
 HOOKS = (*KINDS, RECIPES)
+MOST = 10_000  # entries of a table: more are a mistake, and would be listed
 _NO_RESULT = object()
 
 
@@ -48,7 +49,7 @@ def describe(error: BaseException) -> str:
         text = str(error.msg if isinstance(error, SyntaxError) else error)
     except Exception:
         text = "(its message cannot be shown)"
-    first = text.strip().partition("\n")[0]
+    first = "".join(c for c in text.strip().partition("\n")[0] if c.isprintable())
     return f"{type(error).__name__}: {first[:200]}" if first else type(error).__name__
 
 
@@ -141,6 +142,11 @@ def table(name: str, function: Callable, result: Any, entry: Entry) -> dict[str,
     if not isinstance(result, Mapping):
         problem = f"{name} must return a dict of name -> 'module:attribute', got {type(result).__name__}"
         entry.blame(problem, "return such a dict", _line(function))
+        return {}
+    if len(result) > MOST:
+        entry.blame(
+            f"{name} returned {len(result):,} entries, at most {MOST:,} are taken", "name fewer", _line(function)
+        )
         return {}
     sound = {}
     for short, target in result.items():

@@ -2,7 +2,18 @@
 
 
 class CounterpointError(Exception):
-    """A mistake that the user can mend: says who, where, what was expected, what came, and the valid choices."""
+    """A mistake that the user can mend: says who, where, what was expected, what came, and the valid choices.
+
+    Names and values of other people's files stand in it: what a terminal would obey is written as an escape.
+    """
+
+    def __init__(self, *words):
+        super().__init__(*(printable(word) if isinstance(word, str) else word for word in words))
+
+
+def printable(text: str) -> str:
+    """`text` in which only the ends of lines are no printable signs."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 class RecipeError(CounterpointError):
@@ -47,6 +58,7 @@ def suggest(name: str, choices) -> str:
     from difflib import get_close_matches
 
     choices = list(dict.fromkeys(sorted(str(choice) for choice in choices)))
+    choices = [choice if choice.isprintable() else ascii(choice) for choice in choices]
     if close := get_close_matches(str(name), choices, n=1, cutoff=0.6):
         return f"; did you mean {close[0]!r}?"
     more = f" and {len(choices) - SHOWN} more" if len(choices) > SHOWN else ""

@@ -21,6 +21,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from counterpoint import not_finite
 from counterpoint.batch import Batch, Encoded, Outputs, Queued, View, replace
 from counterpoint.data.plan import Order
 from counterpoint.errors import ComponentError, TrainingError
@@ -86,6 +87,8 @@ class Loop(LightningModule):
         self.meter = Meter()
         self._entering: list[tuple[Queue, Queued]] = []
         self.last_loss: Tensor | None = None
+        self.last_parts: dict[str, Tensor] = {}
+        self._norm: Tensor | None = None  # of the weights after the last step of the optimizer
         self.last_outputs: Outputs | None = None  # of the last batch, for callbacks; without gradients
 
     def __setattr__(self, name: str, value) -> None:
@@ -113,7 +116,7 @@ class Loop(LightningModule):
             taught, more = view_losses(self, batch, step)
             total, parts = total + taught, parts | more
         self.meter.add({"loss": total.detach(), **parts}, len(outputs.batch))
-        self.last_loss = total.detach()
+        self.last_loss, self.last_parts = total.detach(), parts
         kept = replace(outputs.batch, inputs={})  # the raw input of a batch is not held while the next one is encoded
         self.last_outputs = replace(
             outputs, student=[_detached(e) for e in outputs.student], momentum=[], teacher=[], batch=kept
@@ -195,26 +198,31 @@ class Loop(LightningModule):
 
     def optimizer_step(self, *args, **kwargs) -> None:
         super().optimizer_step(*args, **kwargs)
+        weights = self._learning()  # one norm a weight, the cheapest: the largest value costs ten times as much
+        self._norm = torch.stack(torch._foreach_norm(weights, 2)).sum() if weights else None
         if self.momentum is not None:
             progress = self.trainer.global_step / max(1, self.training_plan.steps)
             self.momentum.update(self.towers, self.training_plan.momentum.at(progress))
 
     def check_finite(self) -> None:
-        """Stop on a loss that was not finite; looked at one step later, when no device has to wait for it."""
+        """Stop on a loss, or on weights, that were not finite; looked at one step later, when no device has to wait."""
         if self.last_loss is not None and not math.isfinite(self.last_loss.item()):
-            raise TrainingError(
-                f"the loss is not finite at step {self.trainer.global_step}: lower optimizer.lr, or set "
-                "trainer.gradient_clip_val: 1.0; the checkpoints before this step are intact"
-            )
+            raise TrainingError(not_finite.said(self))
+        if self._norm is not None and not math.isfinite(self._norm.item()):
+            self.check_weights()  # a norm can overflow where no weight has
 
     def check_weights(self) -> None:
-        """Stop on weights that are not finite: a gradient can be NaN where the loss is not."""
-        weights = [p for p in self.parameters() if p.requires_grad and p.numel()]
+        """Stop on weights that are not finite: a gradient can be NaN, or a step too large, where the loss is finite."""
+        weights = self._learning()
         if weights and not torch.stack(torch._foreach_norm(weights, float("inf"))).isfinite().all():
             raise TrainingError(
-                f"the weights are not finite after step {self.trainer.global_step}, though the loss was: set "
-                "trainer.gradient_clip_val: 1.0 or lower optimizer.lr; the checkpoints before this step are intact"
+                f"the weights are not finite after step {self.trainer.global_step}, though the loss was "
+                f"({not_finite.broken_weights(self)}): set trainer.gradient_clip_val: 1.0 or lower optimizer.lr; the "
+                "checkpoints before this step are intact"
             )
+
+    def _learning(self) -> list[nn.Parameter]:
+        return [p for p in self.parameters() if p.requires_grad and p.numel()]
 
     def order(self, order: Order, epoch: int) -> Order:
         """What the sampler may look at in an epoch: the columns that are due are made anew first."""

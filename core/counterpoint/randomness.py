@@ -21,7 +21,7 @@ _MASK = (1 << 64) - 1
 def key(*parts: int | str) -> int:
     """A 63-bit integer that depends on every part and on their order."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "big") >> 1
 
 
 def seed_host(value: int) -> None:

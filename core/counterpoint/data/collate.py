@@ -13,7 +13,7 @@ from torch import Tensor
 
 from counterpoint.batch import Batch, View
 from counterpoint.data.dataset import Sample, reads_together
-from counterpoint.data.guard import named
+from counterpoint.data.guard import MAX_BYTES, named
 from counterpoint.errors import DataError
 
 Item = tuple[int, Sample | DataError]
@@ -25,17 +25,40 @@ def collate(items: list[Item] | Batch) -> Batch:
     A modality's `data` (n, ...) holds the rows that exist, float64 as float32 and integers but bytes as int64; where one
     dimension differs between rows it is padded with 0 at the end and `mask` (n, L) is true for what is real. When a
     sample has several rows of a modality, `meta["part"]` int64 (n,) numbers them. A DataError in place of a sample is
-    dropped, and its message kept in `fields["skipped"]`. Nothing but errors gives an empty Batch.
+    dropped, and its message kept in `fields["skipped"]`. Nothing but errors gives an empty Batch. A sample so long that the
+    others, padded to it, would take more than MAX_BYTES counts as one that cannot be read.
 
     Raises DataError when rows differ in more than one dimension, or in type.
     """
     if isinstance(items, Batch):
         return items
+    while True:
+        try:
+            return _collated(items)
+        except _TooLong as long:
+            index = long.index
+            items = [(i, DataError(f"sample {i} {long}") if i == index else sample) for i, sample in items]
+
+
+class _TooLong(Exception):
+    """The row that is longer than the batch can be padded to, and its place among the samples that were kept."""
+
+    def __init__(self, row: int, message: str):
+        self.row, self.index = row, -1
+        super().__init__(message)
+
+
+def _collated(items: list[Item]) -> Batch:
     kept = [(index, sample) for index, sample in items if not isinstance(sample, DataError)]
     samples = [sample for _, sample in kept]
     skipped = [str(named(error, index)) for index, error in items if isinstance(error, DataError)]
+    try:
+        inputs = _inputs(samples)
+    except _TooLong as long:
+        long.index = kept[long.row][0]
+        raise
     return Batch(
-        inputs=_inputs(samples),
+        inputs=inputs,
         index=torch.tensor([index for index, _ in kept], dtype=torch.int64),
         groups={k: torch.tensor(v, dtype=torch.int64) for k, v in _columns([s.groups for s in samples], -1).items()},
         labels={k: _labels(v) for k, v in _columns([s.labels for s in samples]).items()},
@@ -100,7 +123,11 @@ def _inputs(samples: list[Sample]) -> dict[str, View]:
 
 
 def _view(modality: str, rows: list[Tensor], row: list[int], part: list[int]) -> View:
-    data, mask = _stack(modality, [_plain(x) for x in rows])
+    try:
+        data, mask = _stack(modality, [_plain(x) for x in rows])
+    except _TooLong as long:
+        long.row = row[long.row]  # of rows, the sample
+        raise
     meta = {"part": torch.tensor(part, dtype=torch.int64)} if any(part) else {}
     return View(modality, data, torch.tensor(row, dtype=torch.int64), mask, meta=meta)
 
@@ -125,6 +152,9 @@ def _stack(modality: str, rows: list[Tensor]) -> tuple[Tensor, Tensor | None]:
     dim = _varying(modality, {tuple(shape) for shape in shapes})
     length = torch.tensor([x.shape[dim] for x in rows])
     longest = int(length.max())
+    if (size := len(rows) * max(x.numel() * x.element_size() for x in rows)) > MAX_BYTES:
+        padded = f"padded to it, the batch would take {size:,} bytes, expected at most {MAX_BYTES:,}"
+        raise _TooLong(int(length.argmax()), f"{modality!r}: too long: length {longest:,}; {padded}")
     mask = torch.arange(longest) < length[:, None]  # (n, L)
     data = rows[0].new_zeros(len(rows), *rows[0].shape[:dim], longest, *rows[0].shape[dim + 1 :])
     for padded, x in zip(data, rows):

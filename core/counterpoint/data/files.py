@@ -46,10 +46,11 @@ class Files(Dataset):
         found = {}
         for modality, reader in self.readers.items():
             if cell := self.cells[modality][index]:
+                facts = self.spec.modalities[modality]
                 found[modality] = (
-                    _read(reader, cell, index)
+                    _read(reader, cell, index, facts)
                     if isinstance(cell, str)
-                    else [_read(reader, part, index) for part in cell]
+                    else [_read(reader, part, index, facts) for part in cell]
                 )
         return found
 
@@ -66,14 +67,26 @@ class Files(Dataset):
         return {f"{m}.{name}": text for m, reader in self.readers.items() for name, text in reader.assets().items()}
 
 
-def _read(reader: Reader, cell: str, index: int) -> Tensor | list[Tensor]:
+def _read(reader: Reader, cell: str, index: int, facts: Mapping[str, Any]) -> Tensor | list[Tensor]:
     if reader.is_file(cell):
         with reading(cell, index):
-            return reader.read(cell)
+            found = reader.read(cell)
+            _check_facts([found] if isinstance(found, Tensor) else found, facts)
+            return found
     try:
         return reader.read(cell)
     except ValueError as error:
         raise DataError(f"sample {index} {one_line(cell, SHOWN)!r}: {one_line(str(error))}") from error
+
+
+def _check_facts(rows: Sequence[Tensor], facts: Mapping[str, Any]) -> None:
+    """ValueError for a file that differs from most: not every header was looked at before, and none without `strict`."""
+    channels, sides = facts.get("channels"), facts.get("spatial_dims")
+    for x in rows:
+        if sides is not None and x.ndim != 1 + sides:
+            raise ValueError(f"an image of {x.ndim - 1} dimensions, most files have {sides}")
+        if channels is not None and x.ndim and len(x) != channels:
+            raise ValueError(f"{len(x)} channels, most files have {channels}")
 
 
 def from_columns(

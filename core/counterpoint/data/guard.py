@@ -79,7 +79,7 @@ def _cause(path, error: Exception) -> str:
         told = f"truncated or damaged ({told})"
     fault = fault_of(path)
     if fault == _DIRECTORY and not isinstance(error, OSError):
-        return f"{fault}; {told}"  # some formats are folders: the reader's own words matter then
+        return told if plain else f"{fault}; {told}"  # some formats are folders: the reader's own words matter then
     return fault or told
 
 

@@ -9,7 +9,7 @@ its annotation (walk, values) -> sections with Calls (sections, call).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from counterpoint.errors import CounterpointError, suggest
 from counterpoint.recipe import overrides as overriding
 from counterpoint.recipe import rules, yaml
 from counterpoint.recipe.call import Call
+from counterpoint.recipe.mistakes import one_line
 from counterpoint.recipe.origin import Origin, places
 from counterpoint.recipe.sections import Loader, LoRA, MomentumOptions, Recipe, Stage, Trained, Tune
 from counterpoint.recipe.trainer import TrainerOptions
@@ -48,7 +49,7 @@ def load(source: str | Path, overrides: Sequence[str] = (), registry: Any = None
 
         registry = components.installed()
     path = _find(source, registry)
-    shown = str(source) if path == Path(source) else str(path)
+    shown = one_line(str(source) if path == Path(source) else str(path))
     tree = yaml.read(path, shown)
     walk = Walk(registry)
     rules.complete(tree, shown)  # first, so that `optimizer.lr=1e-3` finds the default optimizer
@@ -65,10 +66,20 @@ def _find(source: str | Path, registry: Any) -> Path:
     """The file of a recipe: what looks like a file is one, anything else is looked up among the installed recipes."""
     path = Path(source)
     if isinstance(source, Path) or path.suffix in (".yaml", ".yml"):
-        if path.exists():
+        if _is(path.exists):
             return path
-        beside = [str(path.with_name(p.name)) for p in path.parent.glob("*.y*ml")][:100] if path.parent.is_dir() else []
-        raise CounterpointError(f"{source}: there is no such file{suggest(str(source), beside)}")
-    if path.is_file() and source not in registry.recipes():
+        beside = (
+            [str(path.with_name(p.name)) for p in path.parent.glob("*.y*ml")][:100] if _is(path.parent.is_dir) else []
+        )
+        raise CounterpointError(f"{one_line(str(source))}: there is no such file{suggest(str(source), beside)}")
+    if _is(path.is_file) and source not in registry.recipes():
         return path
     return Path(registry.recipe(str(source)))
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """What the file system answers; no, where it cannot be asked: too long a name, a loop of links."""
+    try:
+        return question()
+    except (OSError, ValueError):
+        return False

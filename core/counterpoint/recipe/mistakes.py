@@ -9,6 +9,7 @@ from counterpoint.errors import RecipeError
 
 COMMAND_LINE = "command line"
 SHOWN = 60  # characters of a wrong value that a message repeats
+LONGEST = 200  # of an override, or of a name, that heads a message
 
 
 class Where(NamedTuple):
@@ -45,6 +46,12 @@ def placed(where: Where | str, path: str) -> str:
     """`recipe.yaml:7: views.ecg[1]`, the head of a message; an override names its path already."""
     said = not path or str(where).startswith(f"{COMMAND_LINE}: {path}=")
     return str(where) if said else f"{where}: {path}"
+
+
+def one_line(text: str) -> str:
+    """What a person typed as a message repeats it: printable, and not longer than a line or two."""
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def join(path: str, key: Any) -> str:

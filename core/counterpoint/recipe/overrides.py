@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 
 from counterpoint.errors import RecipeError, suggest
-from counterpoint.recipe.mistakes import COMMAND_LINE, Mistakes, Where, shown
+from counterpoint.recipe.mistakes import COMMAND_LINE, Mistakes, Where, one_line, shown
 from counterpoint.recipe.yaml import Node, parse
 
-STEP = re.compile(r"\.?([^.\[\]=]+)|\[(\d+)\]")
+STEP = re.compile(r"\.?([^.\[\]=]+)|\[([0-9]{1,9})\]")
 
 
 def apply(tree: Node, override: str, mistakes: Mistakes) -> None:
     """The override set in the tree; a section or parameter that is not there is added."""
-    where = Where(f"{COMMAND_LINE}: {_one_line(override)}")
+    where = Where(f"{COMMAND_LINE}: {one_line(override)}")
     key, equals, value = override.partition("=")
     steps = _steps(key)
     if not equals or not steps:
@@ -23,10 +23,6 @@ def apply(tree: Node, override: str, mistakes: Mistakes) -> None:
         _set(tree, steps, parse(value, str(where)), where)
     except RecipeError as error:
         mistakes.add(where, "", str(error).removeprefix(f"{where}: "))
-
-
-def _one_line(text: str) -> str:
-    return text if text.isprintable() else ascii(text)
 
 
 def _steps(key: str) -> list[str | int]:

@@ -109,7 +109,7 @@ def _check_concatenation(sections: dict[str, Node], mistakes: Mistakes) -> None:
 def _check_names(section: Node, path: str, mistakes: Mistakes) -> None:
     """Keys that parameters in a checkpoint and overrides are named by."""
     for key, child in section.value.items() if isinstance(section.value, dict) else ():
-        if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", key, re.ASCII):
+        if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,99}", key, re.ASCII):
             message = f"expected a name of letters, digits, '_' and '-' that starts with a letter, got {shown(key)}"
             mistakes.add(child.where, join(path, key), message)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from counterpoint.data.guard import MAX_BYTES, check_file
+from counterpoint.data.within import Within
 from counterpoint.errors import CounterpointError
 from counterpoint_ecg.recording import Recording
 
@@ -43,7 +44,11 @@ def _dataset(path: str):
             "reading DICOM needs pydicom; install it with: pip install 'counterpoint-ecg[dicom]'"
         ) from error
     check_file(path, max_bytes=MAX_BYTES)
-    return pydicom.dcmread(path)
+    try:
+        with Within(path) as file:
+            return pydicom.dcmread(file)
+    except pydicom.errors.InvalidDicomError as error:
+        raise ValueError("not a DICOM file, whatever its name says") from error
 
 
 def _name(channel) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from counterpoint.data.guard import MAX_BYTES, check_array, check_file, name_of, one_line, reading
+from counterpoint.data.within import Within
 from counterpoint_medical.volume import Grid, Volume, check_grid
 
 GAP = 0.05  # part of the usual distance by which the distance of two slices may differ from it
@@ -41,7 +42,7 @@ class Dicom(Volume):
         if os.path.isdir(path):
             grid, _ = _series(path)
             return self.described(grid, 1)
-        header = _header(path)
+        header = _image_header(path)
         return {"channels": 1, "spatial_dims": 2, "shape": (header.Rows, header.Columns), "spacing": None}
 
     def read(self, path: str) -> Tensor:
@@ -55,6 +56,7 @@ class Dicom(Volume):
         return self.finished(slices[..., None], grid, path)
 
     def _image(self, path: str) -> Tensor:
+        _image_header(path)
         array = _pixels(path)
         check_array(array, path)
         image = torch.from_numpy(array)[None]
@@ -66,12 +68,10 @@ class Dicom(Volume):
 
 def _header(path: str):
     """What one file says but its pixels; ValueError for what cannot be one slice."""
-    from pydicom import dcmread
-
     check_file(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values that break the standard's rules, as many do
-        header = dcmread(path, stop_before_pixels=True)
+        header = _parsed(path, stop_before_pixels=True)
     _require(header, "Rows", "Columns")
     if header.get("SamplesPerPixel", 1) != 1 or not str(
         header.get("PhotometricInterpretation", "MONOCHROME2")
@@ -84,6 +84,25 @@ def _header(path: str):
     return header
 
 
+def _image_header(path: str):
+    """The header of a file that is an image by itself."""
+    header = _header(path)
+    if min(header.Rows, header.Columns) < 2:
+        raise ValueError(f"{header.Rows} x {header.Columns} pixels, expected 2 or more a side")
+    return header
+
+
+def _parsed(path: str, *, stop_before_pixels: bool = False):
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        with Within(path) as file:
+            return dcmread(file, stop_before_pixels=stop_before_pixels)
+    except InvalidDicomError as error:
+        raise ValueError("not a DICOM file, whatever its name says") from error
+
+
 def _require(header, *names: str) -> None:
     missing = [name for name in names if header.get(name) is None]
     if missing:
@@ -92,12 +111,10 @@ def _require(header, *names: str) -> None:
 
 def _pixels(path: str) -> np.ndarray:
     """float32 (H, W) in the unit that the slice's rescaling gives."""
-    from pydicom import dcmread
-
     _header(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        slice_ = dcmread(path)
+        slice_ = _parsed(path)
         if "PixelData" not in slice_:
             raise ValueError("truncated, or no image: it has no PixelData")
         stored = slice_.pixel_array.astype(np.float32)

@@ -102,11 +102,13 @@ class Points(Reader):
         if suffix in numbers.SUFFIXES or suffix in ROWS:
             table = np.asarray(read_rows(path) if suffix in ROWS else numbers.read(path, self.key), dtype=np.float64)
             self._table_shape(table.shape)
+            check_finite(table)  # of the whole file: whether it is bad must not depend on which points are drawn
             return table[chosen(len(table), self.points)].copy()
         if suffix in LAS:
             return self._with_values(read_las(path, self.points, self.attributes), slice(None))
         mesh = meshes.read_mesh(path, self._ply_names(path) if suffix == ".ply" else ())
         if mesh.faces is None:
+            check_finite(mesh.vertices)
             return self._with_values(mesh, chosen(len(mesh.vertices), self.points))
         return self._surface(mesh)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -64,6 +65,9 @@ class Clip(Reader):
         check_file(path)
         with opened(path) as video:
             header, times = video.header, self._times(video.header)
+            if header.seconds is None or len(times) == 1 < self.frames:  # of a short MPEG stream it is a poor guess
+                header = replace(header, seconds=video.ends_by(self.frames * self._step(header)))
+                times = self._times(header)
             film = [picture(frame, header, self.size) for frame in video.frames_at(times)]
         if len(times) == 1 < self.frames:
             raise ValueError("holds one picture, expected two or more")
@@ -71,9 +75,13 @@ class Clip(Reader):
         array = array[np.arange(self.frames) % len(array)]
         return torch.from_numpy(np.ascontiguousarray(array.transpose(3, 0, 1, 2)))
 
+    def _step(self, header: Header) -> float:
+        """Seconds between two pictures of the span."""
+        return self.stride / (self.rate or header.rate)
+
     def _times(self, header: Header) -> list[float]:
         """When the pictures of the span are shown; fewer than `frames` in a short video."""
-        step = self.stride / (self.rate or header.rate)
+        step = self._step(header)
         seconds = header.seconds or 0.0  # unknown: from the beginning
         there = max(1, min(self.frames, int(seconds / step + 1e-6))) if header.seconds else self.frames
         room = max(0.0, seconds - there * step)

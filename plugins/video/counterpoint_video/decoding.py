@@ -14,6 +14,7 @@ import av
 import numpy as np
 
 from counterpoint.data.guard import check_chunk
+from counterpoint_video.matroska import check_segment
 
 FORMATS = "mov,mp4,avi,matroska,webm,mpeg,mpegts"  # no playlist: those name other files
 PIXELS = 1 << 26  # of one picture: more is a mistake, or an attack
@@ -35,6 +36,7 @@ class Header:
 def opened(path: str) -> Iterator[Video]:
     """The video of a file; ValueError when the file is none, or damaged."""
     check_chunk(path)  # of an AVI: its decoder shows what is left, and the last picture for the rest
+    check_segment(path)  # of Matroska and WebM, likewise
     with open(path, "rb") as file:  # not by name: nothing else can be opened
         try:
             with av.open(file, options={"format_whitelist": FORMATS}) as container:
@@ -102,6 +104,16 @@ class Video:
         """Every picture of the file."""
         for frame, _ in self._decoded():
             yield frame
+
+    def ends_by(self, limit: float) -> float:
+        """Seconds at which the video ends, or `limit` where it goes on: counted, for a file that does not say."""
+        end = 0.0
+        for frame, begins in self._decoded():
+            end = begins + self._duration(frame)
+            if end >= limit:
+                break
+        self.container.seek(self.first, stream=self.stream, backward=True)
+        return min(end, limit)
 
     def _duration(self, frame: av.VideoFrame) -> float:
         return max(float((frame.duration or 0) * self.stream.time_base), 1.0 / self.header.rate)

@@ -6,13 +6,17 @@ Dimensions: N points, A attributes.
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 
 import numpy as np
 
+from counterpoint.data.within import Within
 from counterpoint.errors import suggest
 from counterpoint_points3d.formats.cloud import Geometry, chosen
 
+_HEAD = struct.Struct("<4s90xHII")  # signature, ..., size of the header, where the points begin, records before them
+_RECORD = 54  # bytes that one takes at least
 CHUNK = 1 << 20  # points decoded at a time
 
 
@@ -47,11 +51,28 @@ def read_las(path: str, wanted: int | None, attributes: tuple[str, ...]) -> Geom
 def _opened(path: str):
     import laspy
 
+    _check_records(path)
     try:
-        return laspy.open(path, read_evlrs=False)
+        return laspy.open(Within(path), read_evlrs=False)
     except laspy.errors.LaspyException as error:
         hint = "; reading .laz needs: pip install 'counterpoint-points3d[laz]'" if path.lower().endswith(".laz") else ""
         raise ValueError(f"not a readable .las or .laz file: {error}{hint}") from error
+
+
+def _check_records(path: str) -> None:
+    """ValueError for more records before the points than there is room for: laspy would look for each of them.
+
+    Source: ASPRS, "LAS specification 1.4", R15, table 3.
+    """
+    with open(path, "rb") as file:
+        head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size or head[:4] != b"LASF":
+        raise ValueError("not a .las or .laz file, whatever its name says")
+    _, length, points, records = _HEAD.unpack(head)
+    if length + records * _RECORD > points or points > os.stat(path).st_size:
+        raise ValueError(
+            f"damaged: {records:,} records of at least {_RECORD} bytes between byte {length:,} and {points:,}"
+        )
 
 
 def _count(header, path: str) -> int:
