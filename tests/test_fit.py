@@ -13,7 +13,8 @@ import torch
 from counterpoint.cli import main
 from counterpoint.errors import RecipeError, RunError
 from counterpoint.extent import is_first_rank, length_of
-from counterpoint.fit import _check_data, _reason
+from counterpoint.changes import check_data
+from counterpoint.fit import _reason
 from counterpoint.recipe import TrainerOptions
 from counterpoint.run import Run
 
@@ -383,9 +384,9 @@ def test_which_process_writes(environment, first, monkeypatch):
 def test_data_that_changed_are_refused_on_resume(tmp_path):
     run = Run(tmp_path)
     run.note(given={"signal": {"size": 48, "length": 64}})
-    _check_data(run, SimpleNamespace(given={"signal": {"size": 48, "length": 64}}))
+    check_data(run, SimpleNamespace(given={"signal": {"size": 48, "length": 64}}))
     with pytest.raises(RunError, match=r"changed since the run began \(signal.size 48 -> 52\)"):
-        _check_data(run, SimpleNamespace(given={"signal": {"size": 52, "length": 64}}))
+        check_data(run, SimpleNamespace(given={"signal": {"size": 52, "length": 64}}))
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import json
 import torch
 
 from counterpoint.assembly import build_dataset, build_objectives, build_pipeline, build_towers, given_by
+from counterpoint.data.loader import named_faults
 from counterpoint.evaluate import table
 from counterpoint.evaluate.embed import Bare, Raw, attach, embed, observe
 from counterpoint.export import load_similarity, load_towers
@@ -39,6 +40,11 @@ def evaluate(run: Run, recipe: Recipe) -> list[dict]:
     """One record a score: evaluator, metric, representation, value, interval, number of queries."""
     if not recipe.evaluate:
         return []
+    with named_faults():
+        return _evaluate(run, recipe)
+
+
+def _evaluate(run: Run, recipe: Recipe) -> list[dict]:
     train, test = build_dataset(recipe), build_dataset(recipe, split="test")
     last = recipe.stage_recipes()[-1][1]
     given = given_by(train.spec)

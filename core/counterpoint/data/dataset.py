@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,14 @@ class Dataset(torch.utils.data.Dataset):
     def inputs(self, index: int) -> dict[str, Tensor | list[Tensor]]:
         """The inputs of one sample; raises DataError naming the file."""
         raise TypeError(f"{type(self).__name__} must define inputs(index)")
+
+    def files(self) -> Iterable[str]:
+        """The files that it is read from, once each: when one changes, a run on it is not gone on with unasked."""
+        return ()
+
+    def told(self, index: int) -> str:
+        """What an error may add to the number of a sample, such as its file; nothing is read."""
+        return ""
 
     def __len__(self) -> int:
         return self.spec.size
