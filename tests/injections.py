@@ -5,12 +5,13 @@ Every write that counts is one under `runs`, in the folder in which the command 
 
 import errno
 import io
+import itertools
 import json
+import multiprocessing
 import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 FILES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -29,51 +30,51 @@ def save_at_every_step() -> None:
     Checkpoints.EVERY = 0.0
 
 
-def _in_training_step(what, wait_until_done: bool = False) -> None:
-    """`what(step)` in every training step, counted over the stages of this process."""
+def _in_training_step(what) -> None:
+    """`what(loop, batch, number)` before every training step of this process, numbered from 0."""
     from counterpoint.loop import Loop
 
-    plain = Loop.training_step
+    plain, steps = Loop.training_step, itertools.count()
 
     def training_step(self, batch, batch_idx):
-        step = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        what(self, batch, step)
+        what(self, batch, next(steps))
         return plain(self, batch, batch_idx)
 
     Loop.training_step = training_step
 
 
-def at_step(step: int, name: str = "SIGKILL", times: int = 1) -> None:
-    """A signal, or several at once, when batch `step` has been read and before it is learnt from."""
+def at_step(step: int, name: str = "SIGKILL", times: int = 1, rank: int = 0) -> None:
+    """A signal, or several at once, before the process learns from its batch number `step`."""
 
     def what(loop, batch, now):
-        if now == step:
+        if now == step and loop.trainer.global_rank == rank:
             for _ in range(times):
                 end(name)
 
     _in_training_step(what)
 
 
-def raise_at_step(step: int, kind: str, text: str) -> None:
+def raise_at_step(step: int, kind: str, text: str, rank: int = 0) -> None:
     import torch
 
     from counterpoint import errors
 
-    error = getattr(torch, kind, None) or getattr(errors, kind, None) or getattr(__builtins__, kind, RuntimeError)
-
     def what(loop, batch, now):
-        if now == step:
-            raise error(text)
+        if now == step and loop.trainer.global_rank == rank:
+            raise (getattr(torch, kind, None) or getattr(errors, kind))(text)
 
     _in_training_step(what)
 
 
 def record_samples(path: str) -> None:
-    """A line a step: the step and the samples that were learnt from."""
+    """A line a step: stage, step of the stage, and the samples that were learnt from."""
+    from counterpoint.checkpoints import Checkpoints
 
     def what(loop, batch, now):
+        stage = next(c.folder.name for c in loop.trainer.callbacks if isinstance(c, Checkpoints))
+        step = loop.trainer.fit_loop.epoch_loop.batch_progress.total.ready - 1
         with open(path, "a") as file:
-            file.write(json.dumps([now, batch.index.tolist()]) + "\n")
+            file.write(json.dumps([stage, step, batch.index.tolist()]) + "\n")
 
     _in_training_step(what)
 
@@ -216,24 +217,73 @@ def free_space(megabytes: float) -> None:
 # --- reading workers -------------------------------------------------------------------------------------------------
 
 
-def worker_does(what: str, index: int) -> None:
-    """A worker that reads this sample hangs, dies or raises."""
+def worker_does(what: str, index: int, time_of_it: int = 0) -> None:
+    """A worker that reads this sample for the first time, or for the one numbered so, hangs, dies or raises."""
     from counterpoint_toy.parts import Pairs
 
-    main, plain = os.getpid(), Pairs.inputs
+    main, plain, times = os.getpid(), Pairs.inputs, multiprocessing.Value("i", 0)
 
     def inputs(self, i):
         if i == index and os.getpid() != main:
-            if what == "hang":
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                time.sleep(300)
-            if what == "die":
-                end()
-            raise KeyError("no such lead")
+            times.value += 1
+            if times.value > time_of_it:
+                _fail(what)
         return plain(self, i)
 
     Pairs.inputs = inputs
 
 
-def touch(path: str) -> None:
-    Path(path).touch()
+def _fail(what: str) -> None:
+    if what == "hang":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(300)
+    if what == "die":
+        end()
+    raise KeyError("no such lead")
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+
+class _Forked:
+    """A process as subprocess.Popen has it."""
+
+    def __init__(self, pid: int):
+        self.pid, self.returncode = pid, None
+
+    def poll(self):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+
+def fork_ranks(*argv: str) -> None:
+    """The second rank is forked, and runs the command anew, where Lightning would start a process."""
+    from counterpoint.cli import main
+    from counterpoint.processes import Launcher
+
+    def start(self):
+        os.environ.update(
+            MASTER_ADDR="127.0.0.1", MASTER_PORT=str(self.cluster_environment.main_port), NODE_RANK="0", WORLD_SIZE="2"
+        )
+        os.environ["LOCAL_RANK"] = "1"
+        pid = os.fork()
+        if pid == 0:
+            code = main(list(argv))
+            sys.stderr.flush()
+            os._exit(code)
+        os.environ["LOCAL_RANK"] = "0"
+        self.procs = [_Forked(pid)]
+
+    Launcher._call_children_scripts = start

@@ -21,9 +21,10 @@ def finish(run: Run, recipe: Recipe) -> str:
     """Score a trained run, write scores.json and summary.md, and return what the user is told."""
     records = evaluate(run, recipe)
     run.write("scores.json", json.dumps(records, indent=2) + "\n")
-    run.note(state="done", finished=run.facts().get("finished") or now(), **spent())
+    run.note(finished=run.facts().get("finished") or now(), **spent())
     text = closing(run, recipe, records)
     run.write("summary.md", f"# {run.name}\n\n```\n{text}\n```\n")
+    run.note(state="done")  # last, so that a run that is done has all of its files
     return text
 
 

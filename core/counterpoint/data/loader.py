@@ -35,6 +35,7 @@ class Noting(Seeded):
 
     def __init__(self, dataset, seed: int, workers: int):
         super().__init__(dataset, seed)
+        self.verdict: str | None = None  # what is wrong, once it is known
         self.notes = multiprocessing.RawArray("q", [0, -1, 0] * max(1, workers))
 
     def __getitem__(self, place: tuple[int, int]):
@@ -119,12 +120,13 @@ class _Bounded:
             raise TrainingError(f"the reading workers gave nothing for {waited:.0f} s, and read nothing")
         if slowest is not None and slowest[1] > limit:
             worker, seconds = slowest
-            with suppress(ProcessLookupError):
-                os.kill(self.noting.pid_of(worker), signal.SIGKILL)  # it may not hear anything less
-            raise TrainingError(
+            self.noting.verdict = (
                 f"worker {worker} gave nothing for {seconds:.0f} s; {self.noting.last_sample(worker)}. "
                 "A slow sample may have longer: COUNTERPOINT_READING_TIMEOUT=600"
             )
+            with suppress(ProcessLookupError):  # torch may raise for its death before the next line does
+                os.kill(self.noting.pid_of(worker), signal.SIGKILL)  # it may not hear anything less
+            raise TrainingError(self.noting.verdict)
 
 
 @contextmanager
@@ -144,8 +146,10 @@ def _died(text: str, notings) -> str | None:
     """Of `DataLoader worker (pid 17) is killed by signal: Killed`, and of its other form."""
     if not text.startswith("DataLoader worker (pid"):
         return None
-    pids = [int(pid) for pid in re.findall(r"\d+", text.partition(")")[2] and text.partition(")")[0] or text)]
+    pids = [int(pid) for pid in re.findall(r"\d+", text.partition(" is killed")[0])]
     for noting in notings:
+        if noting.verdict is not None:
+            return noting.verdict
         for worker in filter(lambda w: w is not None, map(noting.worker_of, pids)):
             how = re.findall(r"signal: ([\w ]+)", text)
             ended = f"was ended by a signal ({how[0].strip()})" if how else "died"
