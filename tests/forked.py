@@ -39,18 +39,12 @@ class Server:
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
-    def start(self, *argv, cwd, first=(), env=None, timeout=60) -> None:
-        """Begin a command; `answer` waits for its end."""
-        call = {"argv": list(map(str, argv)), "cwd": str(cwd), "first": list(first), "env": env or {}, "timeout": timeout}
-        self.process.stdin.write(json.dumps(call) + "\n")
+    def __call__(self, *argv, cwd, first=(), env=None, timeout=120, linger=0) -> Done:
+        """Run a command; linger: seconds that processes which it has started may outlive it, else they are ended."""
+        call = {"argv": list(map(str, argv)), "cwd": str(cwd), "first": list(first), "env": env or {}}
+        self.process.stdin.write(json.dumps(call | {"timeout": timeout, "linger": linger}) + "\n")
         self.process.stdin.flush()
-
-    def answer(self) -> Done:
         return Done(**json.loads(self.process.stdout.readline()))
-
-    def __call__(self, *argv, **options) -> Done:
-        self.start(*argv, **options)
-        return self.answer()
 
     def close(self) -> None:
         self.process.stdin.close()
@@ -61,14 +55,10 @@ class Server:
 
 
 def serve() -> None:
-    import counterpoint.cli.fit
-    import counterpoint.cli.packs
-    import counterpoint.fit
-    import counterpoint.scoring
-    import counterpoint.trainer
+    import torch
+
     import counterpoint_toy.parts  # noqa: F401
     import injections  # noqa: F401
-    import torch
 
     torch.set_num_threads(1)
     for line in sys.stdin:
@@ -81,7 +71,7 @@ def _answer(call: dict) -> dict:
         child = os.fork()
         if child == 0:
             _become(call, out.fileno(), err.fileno())
-        code = _wait(child, started + call["timeout"])
+        code = _wait(child, started + call["timeout"], call["linger"])
         texts = []
         for file in (out, err):
             file.seek(0)
@@ -89,18 +79,30 @@ def _answer(call: dict) -> dict:
         return {"returncode": code, "stdout": texts[0], "stderr": texts[1], "seconds": time.monotonic() - started}
 
 
-def _wait(child: int, until: float) -> int:
+def _wait(child: int, until: float, linger: float) -> int:
     """How the child ended; what is left of its group (reading workers) is ended, too."""
     pid = 0
     while not pid and time.monotonic() < until:
         pid, status = os.waitpid(child, os.WNOHANG)
         time.sleep(0.005)
+    until = time.monotonic() + linger
+    while time.monotonic() < until and _alive(child):
+        time.sleep(0.1)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     if not pid:
         _, status = os.waitpid(child, 0)
         return 999  # it had not ended in time
     return os.waitstatus_to_exitcode(status)
+
+
+def _alive(group: int) -> bool:
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, of = path.read_text().rpartition(")")[2].split()[:3]
+            if int(of) == group and state != "Z":
+                return True
+    return False
 
 
 def _become(call: dict, out: int, err: int) -> None:
@@ -110,7 +112,7 @@ def _become(call: dict, out: int, err: int) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out, 1)
         os.dup2(err, 2)
-        sys.stdin = open(0, closefd=False)  # the server's holds the next calls
+        sys.stdin = os.fdopen(0, closefd=False)  # the server's holds the next calls
         os.chdir(call["cwd"])
         os.environ.update(call["env"])
         import injections

@@ -18,7 +18,11 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def end(name: str = "SIGKILL") -> None:
-    os.kill(os.getpid(), signal.Signals[name])
+    """A signal to this process; `all SIGTERM`: to those that it has started, too, as a terminal or a scheduler sends it."""
+    if name.startswith("all "):
+        os.killpg(os.getpgid(0), signal.Signals[name[4:]])
+    else:
+        os.kill(os.getpid(), signal.Signals[name])
 
 
 # --- at a step -------------------------------------------------------------------------------------------------------

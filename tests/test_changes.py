@@ -139,7 +139,9 @@ def test_a_run_says_what_changed_and_goes_on_only_when_told_to(files, tmp_path):
     note_data(run, before)
     check_data(run, before)
     after = SimpleNamespace(given=given, dataset=OnFiles(files, labels=(0, 1, 1)))
-    with pytest.raises(RunError, match=r"the data have changed since the run began \(other values: label kind\); put them back"):
+    with pytest.raises(
+        RunError, match=r"the data have changed since the run began \(other values: label kind\); put them back"
+    ):
         check_data(run, after)
     check_data(run, after, allow_changes=True)
     with pytest.raises(RunError, match=r"\(signal.size 3 -> 4\); start a new run"):

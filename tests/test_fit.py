@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from counterpoint.changes import check_data
 from counterpoint.cli import main
 from counterpoint.errors import RecipeError, RunError
 from counterpoint.extent import is_first_rank, length_of
-from counterpoint.changes import check_data
 from counterpoint.fit import _reason
 from counterpoint.recipe import TrainerOptions
 from counterpoint.run import Run
@@ -328,6 +328,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.fault("R15")
 def test_a_folder_is_free_as_soon_as_its_process_is_dead(tmp_path):
     """Reading workers of a killed run live on for seconds."""
     worker = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, process_group=0)
@@ -381,6 +382,7 @@ def test_which_process_writes(environment, first, monkeypatch):
     assert is_first_rank() == first
 
 
+@pytest.mark.fault("R15")
 def test_data_that_changed_are_refused_on_resume(tmp_path):
     run = Run(tmp_path)
     run.note(given={"signal": {"size": 48, "length": 64}})
@@ -454,6 +456,7 @@ def test_texts_of_a_table_train_beside_lexical_baselines(tmp_path):
     assert counterpoint.tokenizer(run, "answer").ids("abc").tolist() == [100, 101, 102]
 
 
+@pytest.mark.fault("R16")
 @pytest.mark.parametrize(
     ("micro", "kept", "said"),
     [

@@ -118,7 +118,9 @@ def test_killed_at_any_step_a_run_ends_as_the_one_that_was_not(forked, straight,
         again = forked("fit", "--resume", "latest", cwd=here, first=[SAVING, record, ["at_step", second]])
         assert again.returncode in (-9, 0), again.stderr
         run = went_on(forked, here, first=[record])
-        (run / "recipe.yaml").write_text((run / "recipe.yaml").read_text().replace(f"workers: {workers[-1]}", "workers: auto"))
+        (run / "recipe.yaml").write_text(
+            (run / "recipe.yaml").read_text().replace(f"workers: {workers[-1]}", "workers: auto")
+        )
         assert_equal_runs(straight / "runs/killed-1", run)
         assert seen(here / "seen") == seen(straight / "seen")
         record_property("survived", number + 1)
@@ -142,7 +144,9 @@ def test_gone_on_with_by_other_workers(forked, straight, folder, before, after):
     killed = forked("fit", "recipe.yaml", f"loader.workers={before}", cwd=folder, first=[SAVING, ["at_step", step]])
     assert killed.returncode == -9
     resumed = forked("fit", "--resume", "killed-1", f"loader.workers={after}", cwd=folder, first=[SAVING])
-    assert "resuming runs/killed-1, stage one at step 4 (epoch 1, batch 0 of 4)" in resumed.stderr  # 5 is within a window
+    assert (
+        "resuming runs/killed-1, stage one at step 4 (epoch 1, batch 0 of 4)" in resumed.stderr
+    )  # 5 is within a window
     expected, got = checkpoints(straight / "runs/killed-1"), checkpoints(folder / "runs/killed-1")
     assert expected.keys() == got.keys() and not [d for n in got for d in same(expected[n], got[n])]
 
@@ -155,7 +159,8 @@ CODES = {"SIGTERM": 143, "SIGINT": 130}
 @pytest.mark.fault("R3")
 @pytest.mark.parametrize("name", CODES)
 def test_a_signal_in_a_window_of_accumulation_waits_for_its_end(forked, straight, folder, name):
-    stopped = forked("fit", "recipe.yaml", cwd=folder, first=[["at_step", 4, name]])
+    """Sent to all processes of the run, as a terminal or a scheduler does: reading workers outlive it."""
+    stopped = forked("fit", "recipe.yaml", "loader.workers=2", cwd=folder, first=[["at_step", 4, f"all {name}"]])
     assert stopped.returncode == CODES[name], stopped.stderr
     said = f"stopped by {name} at step 6; continue with: counterpoint fit --resume runs/killed-1"
     assert stopped.stderr.splitlines()[-1] == said
@@ -278,13 +283,19 @@ def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_is_kept(forked, st
 
 
 @pytest.mark.fault("R10")
-@pytest.mark.parametrize("what,said", [("hang", "gave nothing for"), ("die", "was ended by a signal"), ("raise", "sample 9: KeyError")])  # fmt: skip
+@pytest.mark.parametrize(
+    "what,said", [("hang", "gave nothing for"), ("die", "; last sample 9"), ("raise", "sample 9: KeyError")]
+)
 def test_a_worker_that_fails_in_the_second_epoch_ends_the_run_with_a_checkpoint(forked, straight, folder, what, said):
-    first, short = [["worker_does", what, 9, 1]], {"COUNTERPOINT_READING_TIMEOUT": "1"}
-    done = forked("fit", "recipe.yaml", "loader.workers=2", cwd=folder, first=first, env=short)
+    """Between two steps one is written on the way out; a sample that raises comes with its batch, within a step."""
+    first, short = [["worker_does", what, 9, 3]], {"COUNTERPOINT_READING_TIMEOUT": "1"}  # each epoch refreshes, too
+    options = ["loader.workers=2", "trainer.accumulate_grad_batches=1", "stages=[]"]
+    first += [SAVING] if what == "raise" else []
+    done = forked("fit", "recipe.yaml", *options, cwd=folder, first=first, env=short)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert said in done.stderr.splitlines()[-1] and (what == "raise" or "last sample 9" in done.stderr)
-    assert list(folder.glob("runs/killed-1/checkpoints/one/*.ckpt")) or what == "raise"
+    resumed = forked("fit", "--resume", "killed-1", cwd=folder)
+    assert resumed.returncode == 0 and "resuming runs/killed-1 at step" in resumed.stderr, resumed.stderr
 
 
 @pytest.mark.fault("R16")
@@ -297,7 +308,7 @@ def test_out_of_memory_keeps_the_checkpoint_and_says_how_to_go_on(forked, straig
     assert resumed.returncode == 0 and "at step 4" in resumed.stderr, resumed.stderr
 
 
-TWO = ("fit", "recipe.yaml", "trainer.devices=2", "evaluate=[]")
+TWO = ("fit", "recipe.yaml", "trainer.devices=2", "evaluate=[]", "stages=[{name: one}, {name: two}]")
 
 
 @pytest.mark.fault("R17")
@@ -310,12 +321,40 @@ TWO = ("fit", "recipe.yaml", "trainer.devices=2", "evaluate=[]")
     ],
 )  # fmt: skip
 def test_when_a_rank_dies_the_other_ends_and_says_so(forked, folder, rank, what, said):
-    done = forked(*TWO, cwd=folder, first=[SAVING, ["fork_ranks", *TWO], what])
+    done = forked(*TWO, cwd=folder, first=[SAVING, ["fork_ranks", *TWO], what], linger=60)
     assert done.returncode == (-9 if rank == 0 else 2), done.stderr
-    assert done.seconds < 60 and "Traceback" not in done.stderr
+    assert done.seconds < 60 and "Traceback" not in done.stderr  # and the other has ended: it would linger
     assert f"error: {said}" in done.stderr, done.stderr
     if rank == 1 and what[0] == "raise_at_step":
         assert "error: sample 7 x.wav: truncated" in done.stderr
+
+
+def test_stages_of_unlike_numbers_of_processes_are_refused(forked, folder):
+    done = forked("fit", "recipe.yaml", "trainer.devices=2", cwd=folder)
+    assert done.returncode == 2 and "stages of 1, 2 processes; give all the same trainer.devices" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.fault("R1")
+def test_two_processes_killed_and_gone_on_with(forked, tmp_path, record_property):
+    """One of them, or both; with queues, momentum, per-sample state and refreshed columns."""
+    runs, draw = [], np.random.default_rng(17)
+    for number in range(1 + ROUNDS):
+        here = tmp_path / str(number)
+        here.mkdir()
+        (here / "recipe.yaml").write_text(RECIPE)
+        kill = [["at_step", int(draw.integers(1, 11)), "SIGKILL", 1, number % 2]] if number else []
+        done = forked(*TWO, cwd=here, first=[SAVING, ["fork_ranks", *TWO], *kill], linger=60)
+        assert (done.returncode == 0) == (not kill), done.stderr
+        if kill:
+            again = ("fit", "--resume", "runs/killed-1")
+            done = forked(*again, cwd=here, first=[SAVING, ["fork_ranks", *again]], linger=60)
+            assert done.returncode == 0, done.stderr
+        runs.append(here / "runs/killed-1")
+        expected, got = checkpoints(runs[0]), checkpoints(runs[-1])
+        assert expected.keys() == got.keys() and not [d for n in got for d in same(expected[n], got[n])]
+        assert (runs[0] / "metrics.csv").read_bytes() == (runs[-1] / "metrics.csv").read_bytes()
+        record_property("survived", number)
 
 
 @pytest.mark.slow
@@ -323,7 +362,9 @@ def test_when_a_rank_dies_the_other_ends_and_says_so(forked, folder, rank, what,
 def test_the_same_with_processes_that_lightning_starts(folder, straight):
     from test_fit import command
 
-    stopped = command(folder, *TWO, "callbacks=[toy.chaos]", env={"TOY_STEP": "3", "TOY_SIGNAL": "SIGKILL", "TOY_RANK": "1"})
+    stopped = command(
+        folder, *TWO, "callbacks=[toy.chaos]", env={"TOY_STEP": "3", "TOY_SIGNAL": "SIGKILL", "TOY_RANK": "1"}
+    )
     assert stopped.returncode == 2 and "error: rank 1 died (SIGKILL)" in stopped.stderr, stopped.stderr
     resumed = command(folder, "fit", "--resume", "latest")
     assert resumed.returncode == 0, resumed.stderr

@@ -50,7 +50,9 @@ def short(monkeypatch):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_that_hangs_is_waited_for_for_so_long(workers):
     worker = {1: 0, 2: 0}[workers]  # batches go to workers in turn: sample 5 is in the third
-    with pytest.raises(TrainingError, match=rf"worker {worker} gave nothing for \d+ s; last sample 5 \(x 5.wav\)\. A slow"):
+    with pytest.raises(
+        TrainingError, match=rf"worker {worker} gave nothing for \d+ s; last sample 5 \(x 5.wav\)\. A slow"
+    ):
         read(hang, workers)
 
 
@@ -65,7 +67,7 @@ def test_a_slow_worker_is_waited_for_as_long_as_every_sample_comes(monkeypatch):
 @pytest.mark.fault("R10")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_worker_that_dies_is_named(number):
-    died = rf"worker 0 (was ended by a signal \(.*\)|died); last sample 5 \(x 5.wav\)"
+    died = rf"worker 0 was ended by {number.name}; last sample 5 \(x 5.wav\); when memory is short, fewer workers"
     with pytest.raises(TrainingError, match=died):
         read(lambda: os.kill(os.getpid(), number))
 

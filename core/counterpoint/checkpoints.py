@@ -23,7 +23,14 @@ from counterpoint.errors import CounterpointError, RunError, Stopped
 from counterpoint.extent import is_first_rank
 from counterpoint.stopping import Interrupted
 
-PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")  # of Lightning's checkpoints
+PARTS = (
+    "state_dict",
+    "optimizer_states",
+    "lr_schedulers",
+    "loops",
+    "epoch",
+    "global_step",
+)  # of Lightning's checkpoints
 ROOM = 1 << 16  # bytes of a checkpoint beside its tensors
 
 
@@ -208,8 +215,14 @@ class Checkpoints(Checkpoint):
 
     def on_exception(self, trainer: Trainer, module, exception: BaseException) -> None:
         self._restore()
-        if isinstance(exception, Exception) and trainer.world_size == 1 and self._saved < self._done == _batches(trainer):
-            with suppress(CounterpointError):  # what ended the run, such as a file that cannot be read, is no fault of its state
+        if (
+            isinstance(exception, Exception)
+            and trainer.world_size == 1
+            and self._saved < self._done == _batches(trainer)
+        ):
+            with suppress(
+                CounterpointError
+            ):  # what ended the run, such as a file that cannot be read, is no fault of its state
                 self.save(trainer)
 
     def _restore(self) -> None:

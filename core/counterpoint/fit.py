@@ -13,7 +13,7 @@ from counterpoint import atomic, processes
 from counterpoint.assembly import Assembly, assemble
 from counterpoint.changes import check_data, configuration, note_data
 from counterpoint.data.loader import Loader, named_faults
-from counterpoint.errors import RunError, Stopped, TrainingError
+from counterpoint.errors import RecipeError, RunError, Stopped, TrainingError
 from counterpoint.export import save_similarity, save_towers
 from counterpoint.extent import is_first_rank, length_of, workers_of, world_of
 from counterpoint.named import Named
@@ -41,6 +41,9 @@ def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None, allow_chan
     """
     recipe = resolved(recipe, root, begun=run is not None)
     stages = recipe.stage_recipes()
+    if len(worlds := {world_of(stage) for _, stage in stages}) > 1:
+        counts = ", ".join(map(str, sorted(worlds)))
+        raise RecipeError([f"{recipe.where('stages')}: stages of {counts} processes; give all the same trainer.devices"])
     for _, later in stages[1:]:  # a mistake in a later stage is not found after hours of the first
         _try(assemble(later), begun=run is not None)
     first = assemble(stages[0][1])
@@ -178,7 +181,9 @@ def _reason(error: Exception, recipe: Recipe, loop, run: Run) -> str | None:
     """What the user can do about an error of torch's, when that is known."""
     text = str(error)
     again = f"counterpoint fit --resume {run.folder if is_first_rank() else 'latest'}"
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:  # of a GPU, of the host
+    if (
+        isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text
+    ):  # of a GPU, of the host
         kept = not is_first_rank() or any(run.folder.glob("checkpoints/**/*.ckpt"))
         return _out_of_memory(recipe, loop.trainer, again if kept else None, text.partition("\n")[0])
     if "not used in producing the loss" in text:

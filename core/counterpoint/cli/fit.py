@@ -1,10 +1,13 @@
 """`counterpoint fit`: train from a recipe, or go on with a run."""
 
 import argparse
+import errno
 import sys
 from pathlib import Path
 
 from counterpoint.errors import CounterpointError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +57,7 @@ def _resume(args: argparse.Namespace) -> int:
 
 def _train(recipe, root: Path, opened, allow_changes: bool = False) -> int:
     from counterpoint.allocation import keep_freed_memory
+    from counterpoint.data.loader import end_workers
     from counterpoint.errors import Stopped
     from counterpoint.extent import is_first_rank
     from counterpoint.fit import fit, say
@@ -67,10 +71,16 @@ def _train(recipe, root: Path, opened, allow_changes: bool = False) -> int:
     except Stopped as stop:
         say(f"{stop}; continue with: counterpoint fit --resume {stop.run or 'latest'}")
         return 128 + stop.signal
+    except OSError as error:  # of what others write into the run folder, such as loggers
+        if error.errno not in FULL:
+            raise
+        raise CounterpointError(f"cannot write {error.filename or 'the run'}: {error.strerror}") from error
     except Interrupted as stop:
         ended = f"at once; continue with: counterpoint fit --resume {stop.run}" if stop.run else _nothing_kept(opened)
         say(f"{stop} {ended}")
         return 128 + stop.signal
+    finally:
+        end_workers()
 
 
 def _nothing_kept(opened) -> str:

@@ -63,7 +63,9 @@ class Files(Dataset):
 
     def files(self) -> list[str]:
         """Every file that a cell names, once."""
-        named = ((self.readers[m], part) for m, column in self.cells.items() for cell in column for part in _parts(cell))
+        named = (
+            (self.readers[m], part) for m, column in self.cells.items() for cell in column for part in _parts(cell)
+        )
         return list(dict.fromkeys(part for reader, part in named if reader.is_file(part)))
 
     def told(self, index: int) -> str:

@@ -21,7 +21,7 @@ from counterpoint.data.collate import collate
 from counterpoint.data.plan import Seeded
 from counterpoint.errors import CounterpointError, DataError, TrainingError
 
-PATIENCE, POLL = 120.0, 2.0  # seconds
+PATIENCE, POLL, LAST = 120.0, 2.0, 60  # seconds
 FIELDS = 3  # of a worker: its process, its sample (-1: none yet), when it began with it (0: it has ended it)
 
 
@@ -36,6 +36,7 @@ class Noting(Seeded):
     def __init__(self, dataset, seed: int, workers: int):
         super().__init__(dataset, seed)
         self.verdict: str | None = None  # what is wrong, once it is known
+        self.ended: dict[int, int | None] = {}  # process of a worker that has died -> its exit code
         self.notes = multiprocessing.RawArray("q", [0, -1, 0] * max(1, workers))
 
     def __getitem__(self, place: tuple[int, int]):
@@ -47,14 +48,14 @@ class Noting(Seeded):
         self.notes[mine + 2] = 0
         return found
 
-    def slowest(self) -> tuple[int, float] | None:
-        """The worker that has been reading one sample for longest, and for how many seconds."""
+    def slowest(self) -> tuple[int, int] | None:
+        """The worker that has been reading one sample for longest, and when it began."""
         begun = {w: self.notes[FIELDS * w + 2] for w in range(len(self.notes) // FIELDS)}
         begun = {w: at for w, at in begun.items() if at}
         if not begun:
             return None
         first = min(begun, key=begun.get)
-        return first, (time.monotonic_ns() - begun[first]) / 1e9
+        return first, begun[first]
 
     def worker_of(self, pid: int) -> int | None:
         found = [w for w in range(len(self.notes) // FIELDS) if self.notes[FIELDS * w] == pid]
@@ -83,11 +84,18 @@ class Loader(DataLoader):
         self.ACTIVE.add(self.noting)
         super().__init__(
             self.noting, batch_sampler=batch_sampler, collate_fn=collate, num_workers=workers,
-            persistent_workers=keep and workers > 0, pin_memory=pin, timeout=min(POLL, patience()) if workers else 0,
+            persistent_workers=keep and workers > 0, pin_memory=pin, timeout=_poll() if workers else 0,
+            worker_init_fn=_outlive,
         )  # fmt: skip
 
     def __iter__(self) -> Iterator:
-        return _Bounded(super().__iter__(), self.noting)
+        before = signal.getsignal(signal.SIGCHLD)
+        found = _Bounded(super().__iter__(), self.noting)
+        with suppress(ValueError):  # not in the main thread
+            # Torch raises for a dead worker wherever the process is, also within a step; asking for the next batch tells
+            # it as well, and between two steps a checkpoint can still be written.
+            signal.signal(signal.SIGCHLD, before)
+        return found
 
 
 class _Bounded:
@@ -103,30 +111,56 @@ class _Bounded:
         return len(self.iterator)
 
     def __next__(self):
-        since = time.monotonic()
+        waited, last = 0.0, None
         while True:
             try:
                 with named_faults(self.noting):
-                    return next(self.iterator)
+                    return self._next()
             except RuntimeError as error:
                 if not str(error).startswith("DataLoader timed out"):
                     raise
-                self._look(time.monotonic() - since)
+            # Waits are counted, not read from a clock: it goes on while a process is suspended.
+            slowest = self.noting.slowest()
+            waited, last = (waited + _poll(), last) if slowest == last else (0.0, slowest)
+            self._look(slowest, waited)
 
-    def _look(self, waited: float) -> None:
+    def _next(self):
+        try:
+            return next(self.iterator)
+        except RuntimeError:
+            self.noting.ended = {w.pid: w.exitcode for w in getattr(self.iterator, "_workers", ()) if not w.is_alive()}
+            raise
+
+    def _look(self, slowest: tuple[int, int] | None, waited: float) -> None:
         """TrainingError when a worker has been at one sample for too long, or all rest and nothing comes."""
-        limit, slowest = patience(), self.noting.slowest()
-        if slowest is None and waited > limit:
+        limit = patience()
+        if slowest is None and waited >= 5 * limit:
             raise TrainingError(f"the reading workers gave nothing for {waited:.0f} s, and read nothing")
-        if slowest is not None and slowest[1] > limit:
-            worker, seconds = slowest
+        if slowest is not None and waited >= limit:
+            worker, _ = slowest
             self.noting.verdict = (
-                f"worker {worker} gave nothing for {seconds:.0f} s; {self.noting.last_sample(worker)}. "
+                f"worker {worker} gave nothing for {waited:.0f} s; {self.noting.last_sample(worker)}. "
                 "A slow sample may have longer: COUNTERPOINT_READING_TIMEOUT=600"
             )
             with suppress(ProcessLookupError):  # torch may raise for its death before the next line does
                 os.kill(self.noting.pid_of(worker), signal.SIGKILL)  # it may not hear anything less
             raise TrainingError(self.noting.verdict)
+
+
+def _poll() -> float:
+    return min(POLL, patience())
+
+
+def _outlive(worker: int) -> None:
+    """A worker goes on for a minute after SIGTERM, which often goes to all processes of a run: the first one decides."""
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(LAST))
+
+
+def end_workers() -> None:
+    """At the end of the process: those that hang would be waited for."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch raises for it
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 @contextmanager
@@ -148,13 +182,13 @@ def _died(text: str, notings) -> str | None:
         return None
     pids = [int(pid) for pid in re.findall(r"\d+", text.partition(" is killed")[0])]
     for noting in notings:
-        if noting.verdict is not None:
-            return noting.verdict
         for worker in filter(lambda w: w is not None, map(noting.worker_of, pids)):
-            how = re.findall(r"signal: ([\w ]+)", text)
-            ended = f"was ended by a signal ({how[0].strip()})" if how else "died"
-            few = "; when memory is short, fewer workers hold less of it: loader.workers=1" if "Kill" in text else ""
-            return f"worker {worker} {ended}; {noting.last_sample(worker)}{few}"
+            if noting.verdict is not None:
+                return noting.verdict
+            code = noting.ended.get(noting.pid_of(worker)) or 0
+            ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else "died"
+            few = "when memory is short, fewer workers hold less of it: loader.workers=1"
+            return f"worker {worker} {ended}; {noting.last_sample(worker)}; {few}"
     return f"a reading worker died ({text.splitlines()[0][:200]})"
 
 
