@@ -8,6 +8,7 @@ has run nothing that starts a thread, so that forking it is safe.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -54,13 +55,15 @@ class Server:
 # In the server
 
 
+WARM = ("cli.fit", "cli.packs", "fit", "scoring", "trainer", "checkpoints", "objectives.info_nce", "evaluate.knn")
+
+
 def serve() -> None:
     import torch
 
-    import counterpoint_toy.parts  # noqa: F401
-    import injections  # noqa: F401
-
     torch.set_num_threads(1)
+    for name in (*(f"counterpoint.{name}" for name in WARM), "counterpoint_toy.parts", "injections"):
+        importlib.import_module(name)
     for line in sys.stdin:
         print(json.dumps(_answer(json.loads(line))), flush=True)
 
