@@ -275,7 +275,7 @@ class _Forked:
 def fork_ranks(*argv: str) -> None:
     """The second rank is forked, and runs the command anew, where Lightning would start a process."""
     from counterpoint.cli import main
-    from counterpoint.processes import Launcher
+    from counterpoint.launcher import Launcher
 
     def start(self):
         os.environ.update(

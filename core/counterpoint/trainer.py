@@ -16,9 +16,9 @@ from counterpoint.checkpoints import AtomicCheckpointIO, Checkpoints
 from counterpoint.errors import RecipeError, suggest
 from counterpoint.evaluate.knn import KNN
 from counterpoint.extent import epochs_of, is_first_rank, skipped_of, world_of
+from counterpoint.launcher import DDP
 from counterpoint.loop import Loop
 from counterpoint.monitor import Geometry, LiveKNN, SkippedSamples
-from counterpoint.processes import DDP
 from counterpoint.progress import MetricsLogger, Progress
 from counterpoint.recipe import Recipe
 from counterpoint.run import MetricsFile, Run
