@@ -5,6 +5,7 @@ import warnings
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 from torch.utils.data import DataLoader
 
 from counterpoint.data.collate import collate
@@ -84,7 +85,8 @@ def train(
 
         options |= {"strategy": DDPStrategy(broadcast_buffers=False), "devices": world}
     trainer = lightning.Trainer(
-        max_epochs=epochs, accelerator=accelerator, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        max_epochs=epochs, accelerator=accelerator, logger=False, enable_progress_bar=False,
+        enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
         enable_model_summary=False, use_distributed_sampler=False, callbacks=list(callbacks), num_sanity_val_steps=0,
         **options,
     )  # fmt: skip

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from counterpoint.changes import check_data
 from counterpoint.cli import main
 from counterpoint.errors import RecipeError, RunError
 from counterpoint.extent import is_first_rank, length_of
-from counterpoint.fit import _check_data, _reason
+from counterpoint.fit import _reason
 from counterpoint.recipe import TrainerOptions
 from counterpoint.run import Run
 
@@ -114,13 +115,13 @@ def test_a_run_leaves_everything_in_its_folder(straight):
         "loss/nce",
         "loss/moco",
         "lr",
-        "data_wait",
         "alignment",
         "uniformity/signal",
         "effective_rank/words",
         "live/",
     ):
         assert name in metrics
+    assert "data_wait" in (run / "timings.csv").read_text()
     rows = {record["representation"] for record in json.loads((run / "scores.json").read_text())}
     assert rows == {"trained encoder", "untrained encoder", "raw input"}
 
@@ -328,6 +329,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.fault("R15")
 def test_a_folder_is_free_as_soon_as_its_process_is_dead(tmp_path):
     """Reading workers of a killed run live on for seconds."""
     worker = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, process_group=0)
@@ -381,12 +383,13 @@ def test_which_process_writes(environment, first, monkeypatch):
     assert is_first_rank() == first
 
 
+@pytest.mark.fault("R15")
 def test_data_that_changed_are_refused_on_resume(tmp_path):
     run = Run(tmp_path)
     run.note(given={"signal": {"size": 48, "length": 64}})
-    _check_data(run, SimpleNamespace(given={"signal": {"size": 48, "length": 64}}))
+    check_data(run, SimpleNamespace(given={"signal": {"size": 48, "length": 64}}))
     with pytest.raises(RunError, match=r"changed since the run began \(signal.size 48 -> 52\)"):
-        _check_data(run, SimpleNamespace(given={"signal": {"size": 52, "length": 64}}))
+        check_data(run, SimpleNamespace(given={"signal": {"size": 52, "length": 64}}))
 
 
 @pytest.mark.slow
@@ -454,6 +457,7 @@ def test_texts_of_a_table_train_beside_lexical_baselines(tmp_path):
     assert counterpoint.tokenizer(run, "answer").ids("abc").tolist() == [100, 101, 102]
 
 
+@pytest.mark.fault("R16")
 @pytest.mark.parametrize(
     ("micro", "kept", "said"),
     [

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
-from counterpoint.data.collate import collate
 from counterpoint.data.guard import Skipped
-from counterpoint.data.plan import Order, Seeded, shuffle
+from counterpoint.data.loader import Loader
+from counterpoint.data.plan import Order, shuffle
 from counterpoint.extent import workers_of
 from counterpoint.randomness import key
 from counterpoint.recipe import Recipe
@@ -58,6 +57,6 @@ def _batches(dataset, recipe: Recipe):
     epoch = [[(0, int(i)) for i in batch] for batch in places]
     skipped = Skipped(size=len(dataset), limit=0.1 if recipe.loader.on_bad == "skip" else 0.0)
     workers = workers_of(recipe, dataset)
-    for batch in DataLoader(Seeded(dataset, 0), batch_sampler=epoch, collate_fn=collate, num_workers=workers):
+    for batch in Loader(dataset, 0, batch_sampler=epoch, workers=workers):
         skipped(batch)
         yield batch

@@ -7,84 +7,130 @@ import re
 import shutil
 import signal
 import time
-import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
-from counterpoint.errors import RunError, Stopped
+from counterpoint import sealed
+from counterpoint.atomic import cannot_write, megabytes, replacing, sweep
+from counterpoint.errors import CounterpointError, RunError, Stopped
+from counterpoint.extent import is_first_rank
+from counterpoint.stopping import Interrupted
+
+PARTS = (
+    "state_dict",
+    "optimizer_states",
+    "lr_schedulers",
+    "loops",
+    "epoch",
+    "global_step",
+)  # of Lightning's checkpoints
+ROOM = 1 << 16  # bytes of a checkpoint beside its tensors
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the final name, syncs, then renames; reads only data, and only after its checksums hold."""
+    """Writes beside the final name, syncs, then renames; reads only data, and only after its checksum holds.
+
+    belongs: whose checkpoints they are, which is part of the file and compared when it is read
+    """
+
+    def __init__(self, belongs: Mapping[str, str] | None = None):
+        super().__init__()
+        self.belongs = dict(belongs or {})
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options=None) -> None:
         path = Path(path)
-        part = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-            _sync_folder(path.parent)
-        except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
-            free = shutil.disk_usage(path.parent).free / 2**20 if path.parent.exists() else 0
-            raise RunError(f"cannot write {path}: {error}; {free:.0f} MB are free there") from None
+            self._check_room(checkpoint, path.parent)
+            with replacing(path) as file:
+                sealed.save(checkpoint, file, self.belongs)
+        except (OSError, RuntimeError) as error:  # torch's writer makes a RuntimeError of a full disk
+            raise RunError(cannot_write(path, error.__context__ or error)) from None
+
+    @staticmethod
+    def _check_room(checkpoint: dict[str, Any], folder: Path) -> None:
+        needed, free = size_of(checkpoint) + ROOM, shutil.disk_usage(folder).free
+        if needed > free:
+            raise RunError(
+                f"checkpoint needs {megabytes(needed)}, {megabytes(free)} free in {folder}; those before it are kept"
+            )
 
     def load_checkpoint(self, path, map_location=None, weights_only=None) -> dict[str, Any]:
-        verify(Path(path))
+        path = Path(path)
+        check(path, self.belongs)
         try:
-            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+            found = torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise RunError(f"{path}: refused; checkpoints are data, and this one asks for more ({reason})") from None
+            raise RunError(f"{path}: refused: {_asked_for(error)}; checkpoints are data") from None
+        if not isinstance(found, dict) or any(part not in found for part in PARTS):
+            raise RunError(f"{path}: refused: it is not what training writes")
+        return found
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _asked_for(error: Exception) -> str:
+    """`it needs os.system`, of torch's words for a pickle that names what is no data."""
+    text = str(error)
+    names = re.findall(r"GLOBAL ([\w.]+)", text)
+    return f"it needs {names[0]}" if names else " ".join(text.split())[:200]
 
 
-def verify(path: Path) -> None:
-    """RunError unless every checksum in the file holds (torch writes a CRC-32 a record)."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except FileNotFoundError:
-        raise RunError(f"{path}: there is no such checkpoint") from None
-    except Exception as error:
-        raise RunError(f"{path} is damaged or incomplete ({error})") from None
-    if bad is not None:
-        raise RunError(f"{path} is damaged (crc of {bad})")
+def size_of(value: Any, seen: set[int] | None = None) -> int:
+    """Bytes of all different tensors in a nest of mappings and sequences; of views, of all that they are views of."""
+    seen = set() if seen is None else seen
+    if isinstance(value, torch.Tensor):
+        storage = value.untyped_storage()
+        fresh = storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        return storage.nbytes() if fresh else 0
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return sum(size_of(part, seen) for part in parts)
 
 
-def newest(folder: Path, say=lambda text: None) -> Path | None:
-    """The newest good checkpoint of a folder; damaged ones are named and passed over, left-overs swept."""
-    for part in folder.glob(".*.part"):
-        part.unlink(missing_ok=True)
-    found = sorted(folder.glob("step-*.ckpt"), key=lambda p: int(re.findall(r"\d+", p.stem)[-1]), reverse=True)
-    for path in found:
+def check(path: Path, belongs: Mapping[str, str]) -> None:
+    """RunError unless a checkpoint is whole and of the run and stage in `belongs` ({}: of any)."""
+    facts = sealed.verify(path)
+    if other := {name: facts.get(name) for name in belongs if facts.get(name) != belongs[name]}:
+        told = ", ".join(f"{name} {value}, not {belongs[name]}" for name, value in other.items())
+        raise RunError(f"{path} is of another run ({told})")
+
+
+def newest(
+    folder: Path, say: Callable[[str], None] = lambda text: None, belongs: Mapping[str, str] | None = None
+) -> Path | None:
+    """The newest good checkpoint of a folder; others are named and passed over, left-overs of writes swept."""
+    swept = sweep(folder) if is_first_rank() else []
+    ignored = [f"{path.name} (incomplete: the process was ended while it was written)" for path in swept]
+    using = None
+    for path in sorted(folder.glob("step-*.ckpt"), key=step_of, reverse=True):
         try:
-            verify(path)
-            return path
+            check(path, belongs or {})
+            using = path
+            break
         except RunError as error:
-            say(f"ignored {error}")
-    return None
+            ignored.append(str(error))
+    for text in ignored:
+        say(f"ignored {text}{f'; using {using.name}' if using else ''}")
+    return using
 
 
-class Checkpoints(Callback):
+def step_of(path: Path) -> int:
+    return int(re.findall(r"\d+", path.stem)[-1])
+
+
+class Checkpoints(Checkpoint):
     """Saves between optimizer steps: every `EVERY` seconds, at the end, and on SIGINT or SIGTERM.
 
-    Saving takes at most a twentieth of the time: when a save is slow, the next one waits.
+    Saving takes at most a twentieth of the time: when a save is slow, the next one waits. After the last batch of an
+    epoch it waits for everything else that happens at the end of one, so that a checkpoint of a step comes after
+    whatever is logged and decided there, and nothing of it is done twice or never. (Lightning calls callbacks of the class
+    `Checkpoint` after all others, and after those that stop early.)
     """
 
     KEEP = 2
@@ -95,6 +141,8 @@ class Checkpoints(Callback):
         self._saved_at, self._cost = time.monotonic(), 0.0
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
+        self._owner = os.getpid()
+        self._done = self._saved = -1
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._saved_at = time.monotonic()
@@ -105,13 +153,23 @@ class Checkpoints(Callback):
                 return
 
     def _receive(self, number: int, frame) -> None:
+        if os.getpid() != self._owner:  # a reading worker, which ends with this process
+            return
         if self._signal is not None:  # asked twice: stop at once
-            raise KeyboardInterrupt
+            raise Interrupted(number)
         self._signal = number
 
     def on_train_batch_end(self, trainer: Trainer, module, outputs, batch, batch_idx: int) -> None:
+        if not trainer.fit_loop.epoch_loop._num_ready_batches_reached():
+            self._between_steps(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, module) -> None:
+        self._between_steps(trainer)
+
+    def _between_steps(self, trainer: Trainer) -> None:
         if trainer.fit_loop._should_accumulate():  # the gradients of a started window are in no checkpoint
             return
+        self._done = _batches(trainer)
         number, due = self._agreed(trainer)
         if number:
             raise Stopped(number, self.save(trainer))
@@ -132,24 +190,46 @@ class Checkpoints(Callback):
         """Write a checkpoint, then drop all but the newest; returns the number of batches done."""
         trainer.lightning_module.check_finite()  # a good checkpoint is never overwritten by one that is not
         trainer.lightning_module.check_weights()
-        step, started = trainer.fit_loop.epoch_loop.batch_progress.total.ready, time.monotonic()
+        step, started = _batches(trainer), time.monotonic()
         path = self.folder / f"step-{step:08d}.ckpt"
         trainer.save_checkpoint(path)
         if trainer.is_global_zero:
-            for old in sorted(self.folder.glob("step-*.ckpt"))[: -self.KEEP]:
-                old.unlink(missing_ok=True)
-        self._saved_at = time.monotonic()
+            self._drop_old(step)
+        self._saved_at, self._saved = time.monotonic(), step
         self._cost = self._saved_at - started if self.EVERY else 0.0
         return step
 
+    def _drop_old(self, step: int) -> None:
+        """Beyond `step` there are only those that were passed over, as damaged, when the run was gone on with."""
+        found = sorted(self.folder.glob("step-*.ckpt"), key=step_of)
+        good = [path for path in found if step_of(path) <= step]
+        for old in {*found} - {*good[-self.KEEP :]}:
+            old.unlink(missing_ok=True)
+
     def on_train_end(self, trainer: Trainer, module) -> None:
-        self.save(trainer)
+        step = self.save(trainer)
+        number, _ = self._agreed(trainer)
         self._restore()
+        if number:  # it came after the last step
+            raise Stopped(number, step)
 
     def on_exception(self, trainer: Trainer, module, exception: BaseException) -> None:
         self._restore()
+        if (
+            isinstance(exception, Exception)
+            and trainer.world_size == 1
+            and self._saved < self._done == _batches(trainer)
+        ):
+            with suppress(
+                CounterpointError
+            ):  # what ended the run, such as a file that cannot be read, is no fault of its state
+                self.save(trainer)
 
     def _restore(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def _batches(trainer: Trainer) -> int:
+    return trainer.fit_loop.epoch_loop.batch_progress.total.ready

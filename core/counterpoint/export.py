@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from counterpoint.atomic import replacing
 from counterpoint.errors import CounterpointError, RunError, suggest
 from counterpoint.named import Named
 from counterpoint.run import Run
@@ -22,9 +22,8 @@ def save_towers(towers: Mapping[str, nn.Module], path: Path) -> None:
 
     state = Named(towers).state_dict()
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(save(tensors, metadata={"sha256": _checksum(tensors)}))
-    os.replace(part, path)
+    with replacing(path) as file:
+        file.write(save(tensors, metadata={"sha256": _checksum(tensors)}))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from counterpoint import atomic, processes
 from counterpoint.assembly import Assembly, assemble
-from counterpoint.errors import RunError, Stopped, TrainingError
+from counterpoint.changes import check_data, configuration, note_data
+from counterpoint.data.loader import Loader, named_faults
+from counterpoint.errors import RecipeError, RunError, Stopped, TrainingError
 from counterpoint.export import save_similarity, save_towers
 from counterpoint.extent import is_first_rank, length_of, workers_of, world_of
 from counterpoint.named import Named
-from counterpoint.recipe import Recipe, load
-from counterpoint.run import ROOT, MetricsFile, Run, now, versions
+from counterpoint.recipe import Recipe
+from counterpoint.run import ROOT, Run, now, versions
 from counterpoint.start import Finished, begin, check_start, fill_earlier, record_starts, side_by_side
+from counterpoint.stopping import Interrupted
 from counterpoint.teacher import check_unchanged, record, resolved
 from counterpoint.trial import try_out
 
@@ -28,14 +31,19 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None) -> Run:
+def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None, allow_changes: bool = False) -> Run:
     """Train a recipe in a new run folder, or go on in `run`; returns the run, with its encoder written.
+
+    allow_changes  go on also when files of the data are others than when the run began
 
     Raises RecipeError, DataError, RunError or TrainingError for what the user can mend, and Stopped on a signal. A run
     that fails before its first checkpoint leaves no folder behind.
     """
     recipe = resolved(recipe, root, begun=run is not None)
     stages = recipe.stage_recipes()
+    if len(worlds := {world_of(stage) for _, stage in stages}) > 1:
+        counts = ", ".join(map(str, sorted(worlds)))
+        raise RecipeError([f"{recipe.where('stages')}: stages of {counts} processes; give all the same trainer.devices"])
     for _, later in stages[1:]:  # a mistake in a later stage is not found after hours of the first
         _try(assemble(later), begun=run is not None)
     first = assemble(stages[0][1])
@@ -43,22 +51,28 @@ def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None) -> Run:
         say(
             f"note: loader.batch is {recipe.loader.batch}, and there are {len(first.dataset)} samples: that is the batch"
         )
+    if run is not None:
+        check_data(run, first, allow_changes)
     shapes = _try(first, begun=run is not None)
     resumed = run is not None
     run = (run or _create(recipe, root)).lock() if is_first_rank() else run or Run(root / "other-rank")
     if resumed:
-        _check_data(run, first)
         check_unchanged(run, recipe)
         if is_first_rank():
+            for place in (run.folder, run.folder / "stages"):
+                atomic.sweep(place)
             run.note(state="training", error=None)
     elif is_first_rank():
         _describe(run, recipe, first, shapes)
     try:
-        _train_stages(recipe, run, first, resumed)
+        with named_faults():
+            _train_stages(recipe, run, first, resumed)
     except BaseException as error:
         if is_first_rank():
             _note_failure(run, error, fresh=not resumed)
         raise
+    finally:
+        processes.forget()
     return run
 
 
@@ -88,13 +102,15 @@ def _train_stages(recipe: Recipe, run: Run, first: Assembly, resumed: bool) -> N
 
 def _note_failure(run: Run, error: BaseException, fresh: bool) -> None:
     """What became of the run; a folder in which nothing was kept is taken away."""
-    if isinstance(error, Stopped):
-        error.run = run.folder
-        run.note(state="stopped")
-    elif fresh and not any(run.folder.glob("checkpoints/**/*.ckpt")):
+    if fresh and not any(run.folder.glob("checkpoints/**/*.ckpt")):
         run.discard()
-    else:
-        run.note(state="failed", error=str(error).splitlines()[0] if str(error) else type(error).__name__)
+        return
+    stopped = isinstance(error, Stopped | Interrupted)
+    if stopped:
+        error.run = run.folder
+    with suppress(RunError):  # a full disk, which is what ended it
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        run.note(**{"state": "stopped"} if stopped else {"state": "failed", "error": reason})
 
 
 def _create(recipe: Recipe, root: Path) -> Run:
@@ -103,6 +119,7 @@ def _create(recipe: Recipe, root: Path) -> Run:
 
 def _describe(run: Run, recipe: Recipe, assembly: Assembly, shapes: dict) -> None:
     run.write("recipe.yaml", recipe.as_yaml())
+    note_data(run, assembly)
     assets = getattr(assembly.dataset, "assets", dict)()
     for name, text in assets.items():
         run.write(name, text)
@@ -112,23 +129,8 @@ def _describe(run: Run, recipe: Recipe, assembly: Assembly, shapes: dict) -> Non
         versions=versions(providers), given=assembly.given, shapes=shapes, torch_threads=torch.get_num_threads(),
         teacher=record(recipe), start=record_starts(recipe),
         features=[m for m, tower in assembly.towers.items() if getattr(tower.encoder, "gives", ())],
+        configuration=configuration(recipe),
     )  # fmt: skip
-
-
-def _check_data(run: Run, assembly: Assembly) -> None:
-    """RunError when the data are others than when the run began: the order of samples would be another one."""
-    then = run.facts().get("given", {})
-    now = json.loads(json.dumps(assembly.given, default=str))
-    changed = [
-        f"{modality}.{name} {then.get(modality, {}).get(name)} -> {now.get(modality, {}).get(name)}"
-        for modality in {**then, **now}
-        for name in {**then.get(modality, {}), **now.get(modality, {})}
-        if then.get(modality, {}).get(name) != now.get(modality, {}).get(name)
-    ]
-    if changed:
-        raise RunError(
-            f"{run.folder}: the data have changed since the run began ({', '.join(changed)}); start a new run"
-        )
 
 
 def _finish_stage(recipe: Recipe, finished: Finished, assembly: Assembly, done: list[str], batches: int) -> None:
@@ -149,10 +151,10 @@ def _train(assembly: Assembly, finished: Finished, stage: str | None, before: in
     """Train one stage, `before` batches into the run; returns the number of batches in it."""
     run = finished.run
     from counterpoint.checkpoints import newest
-    from counterpoint.trainer import build_trainer
+    from counterpoint.trainer import belonging, build_trainer
 
     folder = run.checkpoints(stage or "train")
-    resume = newest(folder, say) if folder.is_dir() else None
+    resume = newest(folder, say, belonging(run, stage)) if folder.is_dir() else None
     if resume is None and any(folder.glob("*.ckpt")):
         say("no good checkpoint is left: starting again from the first step")
     if resume is None:
@@ -164,10 +166,11 @@ def _train(assembly: Assembly, finished: Finished, stage: str | None, before: in
     step = int(resume.stem.removeprefix("step-")) if resume is not None else None
     say(_start_line(assembly, run, stage, plan, step, trainer))
     if is_first_rank():
-        MetricsFile(run.folder / "metrics.csv").cut(before + (step or 0))
+        for log in run.logs():
+            log.cut(before + (step or 0))
     try:
         trainer.fit(loop, _loader(recipe, assembly, plan), ckpt_path=resume)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError, ValueError) as error:
         if reason := _reason(error, recipe, loop, run):
             raise TrainingError(reason) from None
         raise
@@ -175,22 +178,31 @@ def _train(assembly: Assembly, finished: Finished, stage: str | None, before: in
     return progress.total.ready
 
 
-def _reason(error: RuntimeError, recipe: Recipe, loop, run: Run) -> str | None:
+def _reason(error: Exception, recipe: Recipe, loop, run: Run) -> str | None:
     """What the user can do about an error of torch's, when that is known."""
     text = str(error)
     again = f"counterpoint fit --resume {run.folder if is_first_rank() else 'latest'}"
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:  # of a GPU, of the host
+    if (
+        isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text
+    ):  # of a GPU, of the host
         kept = not is_first_rank() or any(run.folder.glob("checkpoints/**/*.ckpt"))
-        return _out_of_memory(recipe, loop.trainer, again if kept else None, text.splitlines()[0])
+        return _out_of_memory(recipe, loop.trainer, again if kept else None, text.partition("\n")[0])
     if "not used in producing the loss" in text:
         unused = [name for name, p in loop.named_parameters() if p.requires_grad and p.grad is None]
         return (
             f"with several processes every weight that learns must take part in the loss; {', '.join(unused[:8])}: not used. "
             "Freeze them with tune, or set trainer.strategy: ddp_find_unused_parameters_true, which is slower"
         )
-    if "by peer" in text:
+    if "loading state_dict for Loop" in text or "loaded state dict" in text:
+        return f"the checkpoint in {run.folder} does not fit the recipe: {' '.join(text.split())[:300]}"
+    if (who := processes.dead_soon() if any(words in text for words in LOST) else processes.dead()) is not None:
+        return f"{who}; go on with: {again}"
+    if any(words in text for words in LOST):
         return f"another process of this run has died; go on with: {again}"
     return None
+
+
+LOST = ("by peer", "Connection refused", "connect() timed out", "Socket Timeout", "Broken pipe")  # of a collective
 
 
 def _out_of_memory(recipe: Recipe, trainer, again: str | None, reason: str) -> str:
@@ -246,17 +258,10 @@ def _warn(assembly: Assembly) -> None:
 
 
 def _loader(recipe: Recipe, assembly: Assembly, plan):
-    from torch.utils.data import DataLoader
-
-    from counterpoint.data.collate import collate
-    from counterpoint.data.plan import Seeded
-
     workers = workers_of(recipe, assembly.dataset)
-    return DataLoader(
-        Seeded(assembly.dataset, recipe.seed),
-        batch_sampler=plan, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
-    )  # fmt: skip
+    return Loader(
+        assembly.dataset, recipe.seed, batch_sampler=plan, workers=workers, keep=True, pin=torch.cuda.is_available()
+    )
 
 
 def _start_line(assembly: Assembly, run: Run, stage: str | None, plan, step: int | None, trainer) -> str:
@@ -271,26 +276,3 @@ def _start_line(assembly: Assembly, run: Run, stage: str | None, plan, step: int
         f"training {name}: {len(assembly.dataset)} samples of {assembly.recipe.data.name}, "
         f"{learning / 1e6:.2g} M parameters learn, {epochs} epochs of {len(plan)} batches, on {device}"
     )
-
-
-def resume(run: Run, overrides: list[str], allow_changes: bool) -> Recipe:
-    """The recipe of a run to go on with; overrides other than of speed are refused unless allowed.
-
-    What the weights in the checkpoint were made for (encoders, heads, data, seed) cannot be changed.
-    """
-    free, fixed = (
-        ("loader.workers", "loader.micro_batch", "teacher.run"),
-        ("encoders", "heads", "tune", "data", "seed", "name", "stages"),
-    )
-    named = {text: re.split(r"[=\[]", text)[0] for text in overrides}
-    if never := [text for text, path in named.items() if path.split(".")[0] in fixed]:
-        raise RunError(f"{run.folder}: {', '.join(never)} does not fit the weights of this run; start a new one")
-    changed = [text for text, path in named.items() if path not in free]
-    if changed and not allow_changes:
-        raise RunError(f"{run.folder}: {', '.join(changed)} would change the run; pass --allow-changes to do it anyway")
-    if not run.recipe.is_file():
-        raise RunError(f"{run.folder}: there is no recipe.yaml to go on with")
-    recipe = load(run.recipe, overrides)
-    if (changed or "teacher.run" in named.values()) and is_first_rank():  # so that the next resume knows of it
-        run.write("recipe.yaml", recipe.as_yaml())
-    return recipe

@@ -368,6 +368,12 @@ class Loop(LightningModule):
                 group["lr"] = lr * scheduler.lr_lambdas[number](scheduler.last_epoch)
                 group["weight_decay"] = decay
 
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["meter"] = self.meter.state()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        self.meter.load(checkpoint.get("meter"))
+
     def on_train_epoch_end(self) -> None:
         if mean := self.meter.epoch():  # for callbacks that watch a metric, such as EarlyStopping
             self.log_dict({"loss": mean["loss"]}, batch_size=1, logger=False)

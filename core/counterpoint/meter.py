@@ -22,7 +22,7 @@ class Meter:
         for sums in (self._recent, self._whole):
             for name, value in values.items():
                 total, steps = sums.get(name, (None, 0))
-                sums[name] = (value.clone() if total is None else total + value, steps + 1)
+                sums[name] = (value.clone() if total is None else total.to(value) + value, steps + 1)
         self.samples += samples
 
     def recent(self) -> dict[str, float]:
@@ -34,3 +34,11 @@ class Meter:
         """Means since the last call of this method."""
         sums, self._whole = self._whole, {}
         return {name: float(total) / steps for name, (total, steps) in sums.items()}
+
+    def state(self) -> dict[str, dict[str, tuple[Tensor, int]]]:
+        """What has been added since the last calls, for a checkpoint: else means after a resume would be of fewer steps."""
+        return {"recent": dict(self._recent), "whole": dict(self._whole)}
+
+    def load(self, state: Mapping[str, Mapping[str, tuple[Tensor, int]]] | None) -> None:
+        state = state or {}
+        self._recent, self._whole = dict(state.get("recent", {})), dict(state.get("whole", {}))

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from counterpoint import atomic
 from counterpoint.batch import Batch
 from counterpoint.data.guard import Skipped
 from counterpoint.errors import CounterpointError
@@ -110,7 +111,7 @@ class SkippedSamples(Callback):
 
     def _count(self, trainer: Trainer, batch: Batch) -> None:
         if self.skipped(batch) and trainer.is_global_zero:
-            self.path.write_text("".join(f"{text}\n" for text in self.skipped.messages.values()), encoding="utf-8")
+            atomic.write(self.path, "".join(f"{text}\n" for text in self.skipped.messages.values()))
 
     def state_dict(self) -> dict[str, list[str]]:
         return {"skipped": list(self.skipped.messages.values())}

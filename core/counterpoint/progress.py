@@ -12,11 +12,13 @@ from counterpoint.run import MetricsFile
 
 
 class MetricsLogger(Logger):
-    """Lightning's view of metrics.csv."""
+    """Lightning's view of metrics.csv, and of timings.csv for what no two runs have alike."""
 
-    def __init__(self, file: MetricsFile):
+    TIMINGS = ("data_wait",)
+
+    def __init__(self, metrics: MetricsFile, timings: MetricsFile):
         super().__init__()
-        self.file = file
+        self.metrics, self.timings = metrics, timings
 
     @property
     def name(self) -> str:
@@ -31,7 +33,10 @@ class MetricsLogger(Logger):
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         values = dict(metrics)
-        self.file.append(step or 0, int(values.pop("epoch", 0)), values)
+        epoch = int(values.pop("epoch", 0))
+        timings = {name: values.pop(name) for name in self.TIMINGS if name in values}
+        for file, part in ((self.metrics, values), (self.timings, timings)):
+            file.append(step or 0, epoch, part)
 
 
 class Progress(Callback):

@@ -3,7 +3,9 @@
 runs/quickstart-1/
   recipe.yaml           the whole configuration; loads again
   run.json              versions of every distribution used, what the data said, device, state
+  data.json             the files and columns that the run was begun with
   metrics.csv           step, epoch, name, value: appended, never rewritten
+  timings.csv           the same, of what no two runs have alike: the share of the time without data
   checkpoints/          step-00000120.ckpt ...: the newest two of each stage
   stages/first.safetensors  the towers as each stage but the last left them
   encoder.safetensors   the trained towers
@@ -16,14 +18,15 @@ runs/quickstart-1/
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
 import re
 import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from counterpoint import atomic
 from counterpoint.errors import RunError, suggest
 
 ROOT = Path("runs")
@@ -80,6 +83,10 @@ class Run:
     def similarity(self) -> Path:
         return self.folder / "similarity.safetensors"
 
+    def logs(self) -> tuple[MetricsFile, MetricsFile]:
+        """metrics.csv and timings.csv."""
+        return MetricsFile(self.folder / "metrics.csv"), MetricsFile(self.folder / "timings.csv")
+
     def checkpoints(self, stage: str = "train") -> Path:
         return self.folder / "checkpoints" if stage == "train" else self.folder / "checkpoints" / stage
 
@@ -114,9 +121,7 @@ class Run:
 
     def write(self, name: str, text: str) -> None:
         """Write a small file so that a reader sees the old one or the new one, never a part."""
-        part = self.folder / f".{name}.part"
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, self.folder / name)
+        atomic.write(self.folder / name, text)
 
     def discard(self) -> None:
         """Take the folder away."""
@@ -182,7 +187,7 @@ def versions(distributions) -> dict[str, str]:
 
 
 class MetricsFile:
-    """metrics.csv, one row a value; after a resume, rows beyond the step resumed from are dropped first."""
+    """metrics.csv or timings.csv, one row a value; after a resume, rows beyond the step resumed from are dropped first."""
 
     FIELDS = ("step", "epoch", "name", "value")
 
@@ -194,17 +199,25 @@ class MetricsFile:
         if not self.path.is_file():
             return
         with self.path.open(newline="", encoding="utf-8", errors="replace") as file:
-            rows = [row for row in csv.reader(file) if len(row) == len(self.FIELDS)]
+            text = file.read()
+        whole = text[: text.rfind("\n") + 1]  # the last row may have been cut off, and look like a whole one
+        rows = [row for row in csv.reader(whole.splitlines()) if len(row) == len(self.FIELDS)]
         kept = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) <= step]
-        part = self.path.with_name(".metrics.csv.part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([self.FIELDS, *kept])
-        os.replace(part, self.path)
+        atomic.write(self.path, self._lines([self.FIELDS, *kept]))
 
     def append(self, step: int, epoch: int, values: dict[str, float]) -> None:
+        if not values:
+            return
+        rows = [[step, epoch, name, f"{value:.6g}"] for name, value in values.items()]
         new = not self.path.is_file()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(self.FIELDS)
-            writer.writerows([step, epoch, name, f"{value:.6g}"] for name, value in values.items())
+        try:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                file.write(self._lines([self.FIELDS, *rows] if new else rows))
+        except OSError as error:
+            raise RunError(atomic.cannot_write(self.path, error)) from None
+
+    @staticmethod
+    def _lines(rows) -> str:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(rows)
+        return text.getvalue()

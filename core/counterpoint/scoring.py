@@ -7,6 +7,7 @@ import json
 import torch
 
 from counterpoint.assembly import build_dataset, build_objectives, build_pipeline, build_towers, given_by
+from counterpoint.data.loader import named_faults
 from counterpoint.evaluate import table
 from counterpoint.evaluate.embed import Bare, Raw, attach, embed, observe
 from counterpoint.export import load_similarity, load_towers
@@ -20,9 +21,10 @@ def finish(run: Run, recipe: Recipe) -> str:
     """Score a trained run, write scores.json and summary.md, and return what the user is told."""
     records = evaluate(run, recipe)
     run.write("scores.json", json.dumps(records, indent=2) + "\n")
-    run.note(state="done", finished=run.facts().get("finished") or now(), **spent())
+    run.note(finished=run.facts().get("finished") or now(), **spent())
     text = closing(run, recipe, records)
     run.write("summary.md", f"# {run.name}\n\n```\n{text}\n```\n")
+    run.note(state="done")  # last, so that a run that is done has all of its files
     return text
 
 
@@ -39,6 +41,11 @@ def evaluate(run: Run, recipe: Recipe) -> list[dict]:
     """One record a score: evaluator, metric, representation, value, interval, number of queries."""
     if not recipe.evaluate:
         return []
+    with named_faults():
+        return _evaluate(run, recipe)
+
+
+def _evaluate(run: Run, recipe: Recipe) -> list[dict]:
     train, test = build_dataset(recipe), build_dataset(recipe, split="test")
     last = recipe.stage_recipes()[-1][1]
     given = given_by(train.spec)

@@ -12,9 +12,7 @@ from dataclasses import asdict
 
 import torch
 from lightning.pytorch import Trainer, loggers
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.profilers import PassThroughProfiler
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from counterpoint.assembly import Assembly
@@ -22,11 +20,12 @@ from counterpoint.checkpoints import AtomicCheckpointIO, Checkpoints
 from counterpoint.errors import RecipeError, suggest
 from counterpoint.evaluate.knn import KNN
 from counterpoint.extent import epochs_of, is_first_rank, skipped_of, world_of
+from counterpoint.launcher import DDP
 from counterpoint.loop import Loop
 from counterpoint.monitor import Geometry, LiveKNN, SkippedSamples
 from counterpoint.progress import MetricsLogger, Progress
 from counterpoint.recipe import Recipe
-from counterpoint.run import MetricsFile, Run
+from counterpoint.run import Run
 
 LOGGERS = {"tensorboard": "TensorBoardLogger", "wandb": "WandbLogger", "mlflow": "MLFlowLogger", "comet": "CometLogger",
            "neptune": "NeptuneLogger", "csv": "CSVLogger"}  # fmt: skip
@@ -51,25 +50,31 @@ def build_trainer(
             **options | {"strategy": _strategy(recipe)},
             callbacks=[*callbacks, Checkpoints(run.checkpoints(stage or "train"))],
             logger=_loggers(recipe, run),
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(belonging(run, stage))],
             use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
-            enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+            enable_checkpointing=True,  # Checkpoints is one of Lightning's kind
             default_root_dir=str(run.folder), num_sanity_val_steps=0,
         )  # fmt: skip
     except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
         raise RecipeError([f"{recipe.where('trainer')}: {' '.join(str(error).split())}"]) from error
 
 
-def _strategy(recipe: Recipe) -> str | DDPStrategy:
+def belonging(run: Run, stage: str | None) -> dict[str, str]:
+    """What a checkpoint says of whose it is. The run's, whatever its folder is called by now."""
+    facts = run.facts()
+    return {name: str(facts.get(name)) for name in ("name", "created")} | {"stage": stage or "train"}
+
+
+def _strategy(recipe: Recipe) -> str | DDP:
     """DDP without broadcasting buffers at every step: queues and per-sample state are equal on all ranks already."""
     unused = recipe.trainer.strategy == "ddp_find_unused_parameters_true"
     if (unused or recipe.trainer.strategy in ("auto", "ddp")) and world_of(recipe) > 1:
-        return DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)
+        return DDP(broadcast_buffers=False, find_unused_parameters=unused)
     return recipe.trainer.strategy
 
 
 def _loggers(recipe: Recipe, run: Run) -> list:
-    found = [MetricsLogger(MetricsFile(run.folder / "metrics.csv"))]
+    found = [MetricsLogger(*run.logs())]
     for name in recipe.loggers if is_first_rank() else []:
         made = getattr(loggers, LOGGERS.get(name, name), None)
         if made is None:

@@ -1,10 +1,13 @@
 """`counterpoint fit`: train from a recipe, or go on with a run."""
 
 import argparse
+import errno
 import sys
 from pathlib import Path
 
 from counterpoint.errors import CounterpointError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _resume(args: argparse.Namespace) -> int:
-    from counterpoint.fit import resume, say
+    from counterpoint.changes import resume
+    from counterpoint.fit import say
     from counterpoint.run import Run
 
     overrides = [text for text in [args.recipe, *args.overrides] if text]
@@ -50,29 +54,54 @@ def _resume(args: argparse.Namespace) -> int:
             f"{opened.folder} is done; a longer run is a new one: counterpoint fit {opened.recipe} trainer.max_epochs=..."
         )
         return 0
-    return _train(resume(opened, overrides, args.allow_changes), Path(args.runs), opened)
+    return _train(resume(opened, overrides, args.allow_changes), Path(args.runs), opened, args.allow_changes)
 
 
-def _train(recipe, root: Path, opened) -> int:
+def _train(recipe, root: Path, opened, allow_changes: bool = False) -> int:
     from counterpoint.allocation import keep_freed_memory
+    from counterpoint.data.loader import end_workers
     from counterpoint.errors import Stopped
     from counterpoint.extent import is_first_rank
     from counterpoint.fit import fit, say
+    from counterpoint.stopping import Interrupted, interruptible
 
     keep_freed_memory()
     try:
-        done = fit(recipe, root=root, run=opened)
+        with interruptible():
+            done = fit(recipe, root=root, run=opened, allow_changes=allow_changes)
+            return _score(done, recipe) if is_first_rank() else 0
     except Stopped as stop:
         say(f"{stop}; continue with: counterpoint fit --resume {stop.run or 'latest'}")
         return 128 + stop.signal
-    if is_first_rank():
-        from counterpoint.scoring import finish
+    except OSError as error:  # of what others write into the run folder, such as loggers
+        if error.errno not in FULL:
+            raise
+        raise CounterpointError(f"cannot write {error.filename or 'the run'}: {error.strerror}") from error
+    except Interrupted as stop:
+        ended = f"at once; continue with: counterpoint fit --resume {stop.run}" if stop.run else _nothing_kept(opened)
+        say(f"{stop} {ended}")
+        return 128 + stop.signal
+    finally:
+        end_workers()
 
-        try:
-            print(finish(done, recipe))
-        except CounterpointError as error:
-            raise CounterpointError(
-                f"{error}\nthe encoder is trained and kept; score it with: counterpoint evaluate {done.folder}"
-            ) from error
-    sys.stdout.flush()
-    return 0
+
+def _nothing_kept(opened) -> str:
+    if opened is None:
+        return "before the first checkpoint; nothing is kept"
+    return f"before the first step; continue with: counterpoint fit --resume {opened.folder}"
+
+
+def _score(done, recipe) -> int:
+    from counterpoint.scoring import finish
+    from counterpoint.stopping import Interrupted
+
+    kept = f"the encoder is trained and kept; score it with: counterpoint evaluate {done.folder}"
+    try:
+        print(finish(done, recipe))
+        sys.stdout.flush()
+        return 0
+    except CounterpointError as error:
+        raise CounterpointError(f"{error}\n{kept}") from error
+    except Interrupted as stop:
+        print(f"{stop}; {kept}", file=sys.stderr)
+        return 128 + stop.signal

@@ -74,7 +74,7 @@ def together(dataset, index: list[int]) -> Batch | None:
     where = torch.tensor(index, dtype=torch.int64)
     try:
         found = dataset.inputs_of(where)
-    except DataError:  # which sample it is, is found in reading them one by one
+    except Exception:  # which sample it is, is found in reading them one by one
         return None
     if found is None:
         return None

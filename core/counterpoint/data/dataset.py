@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -73,6 +73,14 @@ class Dataset(torch.utils.data.Dataset):
         derived from it; where a derived class changes one of those and not `inputs_of`, samples are read one by one.
         """
         return None
+
+    def files(self) -> Iterable[str]:
+        """The files that it is read from, once each: when one changes, a run on it is not gone on with unasked."""
+        return ()
+
+    def told(self, index: int) -> str:
+        """What an error may add to the number of a sample, such as its file; nothing is read."""
+        return ""
 
     def __len__(self) -> int:
         return self.spec.size

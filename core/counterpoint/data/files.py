@@ -62,6 +62,17 @@ class Files(Dataset):
                 sample.fields[modality] = texts[0] if len(texts) == 1 else texts
         return sample
 
+    def files(self) -> list[str]:
+        """Every file that a cell names, once."""
+        named = (
+            (self.readers[m], part) for m, column in self.cells.items() for cell in column for part in _parts(cell)
+        )
+        return list(dict.fromkeys(part for reader, part in named if reader.is_file(part)))
+
+    def told(self, index: int) -> str:
+        cells = {modality: _parts(column[index])[:1] for modality, column in self.cells.items()}
+        return ", ".join(f"{m} {one_line(name_of(cell), SHOWN)}" for m, found in cells.items() for cell in found)
+
     def assets(self) -> dict[str, str]:
         """Text files, by name, that the encoders trained on this need beside their weights."""
         return {f"{m}.{name}": text for m, reader in self.readers.items() for name, text in reader.assets().items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -10,7 +12,8 @@ import torch
 
 from counterpoint.batch import Batch
 from counterpoint.data.collate import together
-from counterpoint.errors import ComponentError, DataError, suggest
+from counterpoint.data.guard import one_line
+from counterpoint.errors import ComponentError, CounterpointError, DataError, suggest
 from counterpoint.randomness import key, seed_host
 
 
@@ -157,9 +160,11 @@ class Plan(torch.utils.data.Sampler):
 class Seeded(torch.utils.data.Dataset):
     """Reads sample i of an epoch with every host generator seeded by (seed, epoch, i).
 
-    A sample that cannot be read comes as its DataError: raised in a worker it would arrive wrapped in a traceback.
-    The collate function leaves it out, and the main process raises or counts it. Data sets that read many samples at
-    once, without chance, give a Batch; the generators are left as reading one by one leaves them.
+    A sample that cannot be read comes as its DataError: raised in a worker it would arrive wrapped in a traceback. So
+    does one at which the dataset raises anything else; with COUNTERPOINT_TRACEBACK set, that is raised as it is.
+    The collate function leaves it out, and the main process raises or counts it.
+    Data sets that read many samples at once, without chance, give a Batch; the generators are left as reading one by
+    one leaves them.
     """
 
     def __init__(self, dataset, seed: int):
@@ -182,3 +187,15 @@ class Seeded(torch.utils.data.Dataset):
             return index, self.dataset[index]
         except DataError as error:
             return index, error
+        except CounterpointError:
+            raise
+        except Exception as error:  # a pack's own: named, too
+            if os.environ.get("COUNTERPOINT_TRACEBACK"):
+                raise
+            return index, DataError(f"sample {index}: {_where(error)}")
+
+
+def _where(error: Exception) -> str:
+    """`KeyError: 'lead' (arrays.py:57)`: what was raised, and the line that raised it."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return f"{one_line(f'{type(error).__name__}: {error}')} ({os.path.basename(last.filename)}:{last.lineno})"

@@ -23,20 +23,17 @@ WAITING = 0.4  # share of the time without data
 
 @dataclass
 class Log:
-    """metrics.csv: name -> (step, value) in the order of the steps."""
+    """metrics.csv and timings.csv: name -> (step, value) in the order of the steps."""
 
     series: dict[str, list[tuple[int, float]]]
 
     @classmethod
     def of(cls, run: Run) -> Log:
         series: dict[str, list[tuple[int, float]]] = {}
-        path = run.folder / "metrics.csv"
-        if not path.is_file():
-            return cls(series)
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            for row in csv.reader(file):
-                if len(row) == len(MetricsFile.FIELDS) and row[0].isdigit() and (value := _number(row[3])) is not None:
-                    series.setdefault(row[2], []).append((int(row[0]), value))
+        for path in (log.path for log in run.logs() if log.path.is_file()):
+            with path.open(newline="", encoding="utf-8", errors="replace") as file:
+                for row in filter(_is_whole, csv.reader(file)):
+                    series.setdefault(row[2], []).append((int(row[0]), float(row[3])))
         return cls(series)
 
     def late(self, name: str) -> list[tuple[int, float]]:
@@ -49,11 +46,12 @@ class Log:
         return [known for known in self.series if known.rpartition("/")[2] == name]
 
 
-def _number(text: str) -> float | None:
+def _is_whole(row: list[str]) -> bool:
+    """Unlike the last line of a run that is writing it."""
     try:
-        return float(text)
-    except ValueError:  # the last line of a run that is writing it
-        return None
+        return len(row) == len(MetricsFile.FIELDS) and row[0].isdigit() and float(row[3]) is not None
+    except ValueError:
+        return False
 
 
 def check(run: Run) -> Iterator[Finding]:

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from counterpoint.batch import Batch, Features, View
-from counterpoint.data.collate import collate
 from counterpoint.data.guard import Skipped
-from counterpoint.data.plan import Seeded
+from counterpoint.data.loader import Loader
 from counterpoint.errors import ComponentError
 from counterpoint.evaluate.evaluator import Embeddings
 from counterpoint.similarity import Similarity
@@ -63,10 +61,10 @@ class Bare(nn.Module):
         return texts
 
 
-def loader(dataset, batch: int, workers: int) -> DataLoader:
+def loader(dataset, batch: int, workers: int) -> Loader:
     """Batches of every sample in order, each read with the same generators whenever it is read."""
     indices = [[(0, i) for i in range(a, min(a + batch, len(dataset)))] for a in range(0, len(dataset), batch)]
-    return DataLoader(Seeded(dataset, 0), batch_sampler=indices, collate_fn=collate, num_workers=workers)
+    return Loader(dataset, 0, batch_sampler=indices, workers=workers)
 
 
 @torch.no_grad()

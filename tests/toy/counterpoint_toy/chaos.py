@@ -9,7 +9,7 @@ from counterpoint.checkpoints import Checkpoints
 
 
 class Chaos(Callback):
-    """Saves after every batch; sends the signal TOY_SIGNAL to its process in batch TOY_STEP, when these are set."""
+    """Saves after every batch; sends the signal TOY_SIGNAL to its process in batch TOY_STEP, when these are set (of TOY_RANK, 0)."""
 
     def on_fit_start(self, trainer, module):
         for callback in trainer.callbacks:
@@ -18,5 +18,5 @@ class Chaos(Callback):
 
     def on_train_batch_end(self, trainer, module, *rest):
         step = trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        if str(step) == os.environ.get("TOY_STEP"):
+        if str(step) == os.environ.get("TOY_STEP") and str(trainer.global_rank) == os.environ.get("TOY_RANK", "0"):
             os.kill(os.getpid(), signal.Signals[os.environ["TOY_SIGNAL"]])

@@ -1,0 +1,188 @@
+"""A run is gone on with on its own recipe and data, or the difference is shown: row R15 of the table."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from counterpoint.changes import DATA, check_data, configuration, note_data, resume
+from counterpoint.data import fingerprint
+from counterpoint.data.fingerprint import differences
+from counterpoint.errors import RunError
+from counterpoint.recipe import load
+from counterpoint.run import Run
+
+RECIPE = "data: {use: toy.pairs, modalities: [signal]}\nencoders: {signal: toy.conv}\nviews: {signal: [{use: copies, n: 2}]}\nobjective: nt_xent\noptimizer: {use: adamw, lr: 0.001}\n"  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "own.yaml").write_text(RECIPE)
+    recipe = load(tmp_path / "own.yaml")
+    (tmp_path / "pairs-1").mkdir()
+    run = Run(tmp_path / "pairs-1")
+    run.write("recipe.yaml", recipe.as_yaml())
+    run.note(configuration=configuration(recipe))
+    return run
+
+
+# --- the recipe ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault("R15")
+def test_a_change_is_shown_and_needs_a_word(run):
+    with pytest.raises(RunError) as refused:
+        resume(run, ["optimizer.lr=0.0003"], False)
+    assert str(refused.value) == f"{run.folder}: optimizer.lr 0.001 -> 0.0003; pass --allow-changes to go on with it"
+    assert resume(run, ["optimizer.lr=0.0003"], True).optimizer.params["lr"] == 0.0003
+    assert resume(run, [], False).optimizer.params["lr"] == 0.0003  # it is the run's own from now on
+
+
+@pytest.mark.fault("R15")
+def test_an_edited_recipe_is_a_change_too(run):
+    run.write("recipe.yaml", run.recipe.read_text().replace("lr: 0.001", "lr: 0.5").replace("seed: 0", "seed: 3"))
+    with pytest.raises(RunError, match=r"seed 0 -> 3: this does not fit the weights of the run; start a new one"):
+        resume(run, [], True)
+    run.write("recipe.yaml", run.recipe.read_text().replace("seed: 3", "seed: 0"))
+    with pytest.raises(RunError, match=r"optimizer\.lr 0\.001 -> 0\.5; pass --allow-changes"):
+        resume(run, [], False)
+
+
+@pytest.mark.fault("R15")
+@pytest.mark.parametrize("override,told", [("encoders.signal.width=8", "encoders.signal.width 16 -> 8"), ("data.size=52", "data.size 48 -> 52"), ("loader.batch=8", None), ("loader.workers=3", "free")])  # fmt: skip
+def test_what_can_be_changed(run, override, told):
+    if told == "free":
+        assert resume(run, [override], False).loader.workers == 3
+        return
+    with pytest.raises(RunError, match=told or "pass --allow-changes"):
+        resume(run, [override], told is not None)
+
+
+# --- the data --------------------------------------------------------------------------------------------------------
+
+
+class OnFiles:
+    """Files, and two columns."""
+
+    def __init__(self, folder, labels=(0, 1, 0)):
+        self.folder, self.groups, self.labels = folder, {"who": np.arange(3)}, {"kind": np.array(labels)}
+
+    def files(self):
+        return sorted(str(path) for path in self.folder.iterdir())
+
+
+@pytest.fixture
+def files(tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name in "abcdefgh":
+        (folder / f"{name}.wav").write_bytes(name.encode() * 300_000)
+    return folder
+
+
+def told(then, dataset):
+    return differences(json.loads(json.dumps(then)), dataset)
+
+
+@pytest.mark.fault("R15")
+def test_files_that_changed_are_named(files):
+    then = fingerprint.fingerprint(OnFiles(files))
+    assert told(then, OnFiles(files)) == []
+    (files / "b.wav").write_bytes(b"b" * 299_999)
+    data = bytearray((files / "c.wav").read_bytes())
+    data[-5] ^= 1
+    (files / "c.wav").write_bytes(data)
+    (files / "a.wav").unlink()
+    (files / "new.wav").write_bytes(b"x")
+    assert told(then, OnFiles(files)) == ["missing: a.wav", "new: new.wav", "changed: b.wav, c.wav"]
+
+
+@pytest.mark.fault("R15")
+def test_files_that_were_moved_or_touched_are_the_same(files, tmp_path):
+    then = fingerprint.fingerprint(OnFiles(files))
+    for path in files.iterdir():
+        os.utime(path, (1, 1))
+    assert told(then, OnFiles(files.rename(tmp_path / "elsewhere"))) == []
+
+
+@pytest.mark.fault("R15")
+def test_of_many_files_only_some_are_read(files, monkeypatch):
+    monkeypatch.setattr(fingerprint, "HASHED", 3)
+    then = fingerprint.fingerprint(OnFiles(files))
+    hashed = [name for name, line in then["files"].items() if line[2]]
+    assert hashed == ["a.wav", "d.wav", "g.wav"]
+    os.utime(files / "a.wav", (1, 1))
+    os.utime(files / "b.wav", (1, 1))  # nothing is known of what is in it
+    assert told(then, OnFiles(files)) == ["changed: b.wav"]
+    monkeypatch.setattr(fingerprint, "LISTED", 4)
+    assert len(fingerprint.fingerprint(OnFiles(files))["files"]) == 4
+
+
+@pytest.mark.fault("R15")
+def test_a_message_names_a_few(files):
+    then = fingerprint.fingerprint(OnFiles(files))
+    for path in files.iterdir():
+        path.write_bytes(b"")
+    assert told(then, OnFiles(files)) == ["changed: a.wav, b.wav, c.wav, d.wav, e.wav and 3 more"]
+
+
+@pytest.mark.fault("R15")
+def test_a_run_says_what_changed_and_goes_on_only_when_told_to(files, tmp_path):
+    given = {"signal": {"size": 3}}
+    run, before = Run(tmp_path), SimpleNamespace(given=given, dataset=OnFiles(files))
+    run.note(given=given)
+    check_data(run, before)  # a run from before there was such a file
+    note_data(run, before)
+    check_data(run, before)
+    after = SimpleNamespace(given=given, dataset=OnFiles(files, labels=(0, 1, 1)))
+    with pytest.raises(
+        RunError, match=r"the data have changed since the run began \(other values: label kind\); put them back"
+    ):
+        check_data(run, after)
+    check_data(run, after, allow_changes=True)
+    with pytest.raises(RunError, match=r"\(signal.size 3 -> 4\); start a new run"):
+        check_data(run, SimpleNamespace(given={"signal": {"size": 4}}, dataset=after.dataset), allow_changes=True)
+    (tmp_path / DATA).write_text("{")
+    with pytest.raises(RunError, match=r"data\.json is damaged"):
+        check_data(run, before)
+
+
+@pytest.mark.fault("R15")
+def test_a_table_is_part_of_the_data(tmp_path):
+    from counterpoint.data.manifest import manifest
+
+    table = tmp_path / "table.csv"
+    make = lambda: manifest(path=str(table), inputs={"q": "q"}, readers={"q": _text()})  # noqa: E731
+    table.write_text("q,kind\n" + "".join(f"word {i},{i % 2}\n" for i in range(20)))
+    then = fingerprint.fingerprint(make())
+    assert told(then, make()) == []
+    table.write_text("q,kind\n" + "".join(f"ward {i},{i % 2}\n" for i in range(20)))
+    assert told(then, make()) == ["other values: text q"]
+
+
+def _text():
+    from counterpoint.data.text import Text
+
+    return Text(tokenizer="bytes")
+
+
+# --- two runs in one folder ------------------------------------------------------------------------------------------
+
+HOLDS = "import sys, time; from pathlib import Path; from counterpoint.run import Run; run = Run(Path(sys.argv[1])).lock(); print(1, flush=True); time.sleep(60)"
+
+
+@pytest.mark.fault("R15")
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b"1\n"
+        with pytest.raises(RunError, match="another process is training in this run"):
+            Run(tmp_path).lock()
+    finally:
+        other.kill()
+        other.wait()
+    Run(tmp_path).lock()
