@@ -1,13 +1,15 @@
 """The command line in processes forked from one that has imported Lightning: a kill costs a second instead of six.
 
-    done = forked("fit", "recipe.yaml", cwd=folder, first=[["kill_at_step", 7]])
+    done = server()("fit", "recipe.yaml", cwd=folder, first=[["kill_at_step", 7]])
     done.returncode, done.stdout, done.stderr
 
 `first` names functions of tests/injections.py and their arguments, called in the child before the command. The server
 has run nothing that starts a thread, so that forking it is safe.
 """
 
+import atexit
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -50,6 +52,14 @@ class Server:
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait()
+
+
+@functools.cache
+def server() -> Server:
+    """The one of this test process."""
+    made = Server()
+    atexit.register(made.close)
+    return made
 
 
 # In the server

@@ -17,6 +17,7 @@ from counterpoint.extent import is_first_rank, length_of
 from counterpoint.fit import _reason
 from counterpoint.recipe import TrainerOptions
 from counterpoint.run import Run
+from forked import server
 
 HERE = Path(__file__).parent
 RECIPE = """
@@ -45,6 +46,12 @@ name: pairs
 
 
 def command(folder, *words, env=None, timeout=240):
+    """A command of a warm process's child: what it says, and how it ends, in a fraction of the time."""
+    return server()(*words, cwd=folder, env=env, timeout=timeout)
+
+
+def started(folder, *words, env=None, timeout=240):
+    """A command as a shell starts it."""
     paths = [str(HERE / "toy"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(p for p in paths if p),
@@ -71,7 +78,7 @@ def folder(tmp_path):
 def straight(tmp_path_factory):
     folder = tmp_path_factory.mktemp("straight")
     (folder / "recipe.yaml").write_text(RECIPE)
-    done = command(folder, "fit", "recipe.yaml")
+    done = started(folder, "fit", "recipe.yaml")
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -394,7 +401,7 @@ def test_data_that_changed_are_refused_on_resume(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_from_the_command_line(folder):
-    done = command(folder, "fit", "recipe.yaml", "trainer.devices=2", "callbacks=[]")
+    done = started(folder, "fit", "recipe.yaml", "trainer.devices=2", "callbacks=[]")
     assert done.returncode == 0, done.stderr
     assert len(list((folder / "runs").iterdir())) == 1
     assert "trained encoder" in done.stdout and done.stdout.count("trained encoder") == 2  # trained and untrained, once

@@ -171,10 +171,10 @@ def test_encoders_of_plain_torch_run_on_the_device():
 def test_a_recipe_from_the_command_line(tmp_path):
     pytest.importorskip("pydantic", reason="recipes need pydantic")
     pytest.importorskip("yaml", reason="recipes need PyYAML")
-    from test_fit import RECIPE, command
+    from test_fit import RECIPE, started
 
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     options = [f"trainer.accelerator={ACCELERATOR}", "trainer.devices=1", "trainer.max_epochs=2", "callbacks=[]"]
-    done = command(tmp_path, "fit", "recipe.yaml", *options)
+    done = started(tmp_path, "fit", "recipe.yaml", *options)
     assert done.returncode == 0, done.stderr
     assert "trained encoder" in done.stdout

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from faults import ROUNDS
-from forked import Server
+from forked import server
 from test_fit import same
 
 pytestmark = pytest.mark.xdist_group("forked")
@@ -39,9 +39,7 @@ SAVING = ["save_at_every_step"]
 
 @pytest.fixture(scope="module")
 def forked():
-    server = Server()
-    yield server
-    server.close()
+    return server()
 
 
 @pytest.fixture
@@ -360,11 +358,11 @@ def test_two_processes_killed_and_gone_on_with(forked, tmp_path, record_property
 @pytest.mark.slow
 @pytest.mark.fault("R17")
 def test_the_same_with_processes_that_lightning_starts(folder, straight):
-    from test_fit import command
+    from test_fit import started
 
-    stopped = command(
+    stopped = started(
         folder, *TWO, "callbacks=[toy.chaos]", env={"TOY_STEP": "3", "TOY_SIGNAL": "SIGKILL", "TOY_RANK": "1"}
     )
     assert stopped.returncode == 2 and "error: rank 1 died (SIGKILL)" in stopped.stderr, stopped.stderr
-    resumed = command(folder, "fit", "--resume", "latest")
+    resumed = started(folder, "fit", "--resume", "latest")
     assert resumed.returncode == 0, resumed.stderr

@@ -64,7 +64,7 @@ _HOST = 1 << 17  # numbers up to which numpy hashes on the host: it has unsigned
 def splitmix64(x: Tensor) -> Tensor:
     """The SplitMix64 finaliser (Steele, Lea and Flood, OOPSLA 2014, figure 14) of every int64 of `x`."""
     if _on_host(x):
-        return torch.from_numpy(_hashed(_unsigned(x)).view(np.int64))
+        return torch.from_numpy(np.asarray(_hashed(_unsigned(x))).view(np.int64))  # of one number: a scalar
     x = x + _signed(0x9E3779B97F4A7C15)  # in place from here on: the sum is no one else's
     x.bitwise_xor_(_shift(x, 30)).mul_(_signed(0xBF58476D1CE4E5B9))
     x.bitwise_xor_(_shift(x, 27)).mul_(_signed(0x94D049BB133111EB))

@@ -28,7 +28,7 @@ def test_a_component_imports_its_library_when_it_is_built():
 
 def test_recipes_are_there():
     folder = Path(pack.counterpoint_recipes())
-    assert {path.stem for path in folder.glob("*.yaml")} == {"from_manifest", "quickstart"}
+    assert {path.stem for path in folder.glob("*.yaml")} == {"clean_clip", "from_manifest", "planted", "quickstart"}
 
 
 @pytest.mark.slow

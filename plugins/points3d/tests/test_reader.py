@@ -189,13 +189,21 @@ def test_a_file_that_is_none_is_named(tmp_path, kind, how):
         ("x.xyz", b"1 2 nan\n" * 9, "9 of 9 points have NaN"),
         ("x.xyz", b"1 2 1e300\n" * 9 + b"0 0 0\n", "infinite"),
         ("x.las", b"LASF" + b"\0" * 400, "las"),
-        ("x.laz", b"not one", "counterpoint-points3d.laz."),
+        ("x.laz", b"not one", "not a .las or .laz file"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     text = refused(tmp_path / name, points=64)
     assert re.search(message, text), text
+
+
+def test_a_compressed_survey_names_what_reads_it(tmp_path):
+    las(tmp_path / "x.las", cloud())
+    content = bytearray((tmp_path / "x.las").read_bytes())
+    content[104] |= 0x80  # the point format says so
+    (tmp_path / "x.laz").write_bytes(bytes(content))
+    assert "pip install 'counterpoint-points3d[laz]'" in refused(tmp_path / "x.laz")
 
 
 def test_a_survey_that_promises_more_points_than_there_are(tmp_path):

@@ -53,10 +53,13 @@ def _opened(path: str):
 
     _check_records(path)
     try:
-        return laspy.open(Within(path), read_evlrs=False)
+        file = laspy.open(Within(path), read_evlrs=False)
     except laspy.errors.LaspyException as error:
-        hint = "; reading .laz needs: pip install 'counterpoint-points3d[laz]'" if path.lower().endswith(".laz") else ""
-        raise ValueError(f"not a readable .las or .laz file: {error}{hint}") from error
+        raise ValueError(f"not a readable .las or .laz file: {error}") from error
+    if file.header.are_points_compressed and not laspy.LazBackend.detect_available():
+        file.close()
+        raise ValueError("its points are compressed: pip install 'counterpoint-points3d[laz]'")
+    return file
 
 
 def _check_records(path: str) -> None:
