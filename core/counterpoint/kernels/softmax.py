@@ -101,9 +101,9 @@ def _self_tiled(z: Tensor, scale: float | Tensor, exclude: Rule | None, only: Ru
         return kernel.FusedSelfSoftmax.apply(z, exclude, only, products_dtype())
     orders = ranked(exclude, only)
     if orders is None:
-        return TiledSelfSoftmax.apply(z, Plan(len(z), len(z), None, None, True))
+        return TiledSelfSoftmax.apply(z, Plan(z, z, exclude, only, True))
     order = orders[0]
-    plan = Plan(len(z), len(z), reorder(exclude, order, order), reorder(only, order, order), True)
+    plan = Plan(z, z, reorder(exclude, order, order), reorder(only, order, order), True)
     return TiledSelfSoftmax.apply(z[order], plan)[order.argsort()]
 
 
@@ -112,9 +112,9 @@ def _tiled(a: Tensor, b: Tensor, exclude: Rule | None, only: Rule | None, column
         return kernel.FusedSoftmax.apply(a, b, exclude, only, columns, products_dtype())
     orders = ranked(exclude, only)
     if orders is None:
-        return TiledSoftmax.apply(a, b, Plan(len(a), len(b), None, None), columns)
+        return TiledSoftmax.apply(a, b, Plan(a, b, exclude, only), columns)
     r, k = orders
-    plan = Plan(len(a), len(b), reorder(exclude, r, k), reorder(only, r, k))
+    plan = Plan(a, b, reorder(exclude, r, k), reorder(only, r, k))
     rows, cols = TiledSoftmax.apply(a[r], b[k], plan, columns)
     return rows[r.argsort()], cols[k.argsort()] if columns else None
 
