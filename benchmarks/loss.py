@@ -4,8 +4,8 @@
 
 Two problems: pairs of two modalities (CLIP's loss, both directions) and two views stacked (NT-Xent). Every row runs in a
 process of its own, which notes its peak memory, checks value and gradient against the plain formula on a small problem,
-then times the row and the floor in turn, several times, and keeps the least of each. Times are CPU seconds of
-the process (device seconds on CUDA). Peers that are not installed are named (`pip install 'counterpoint[bench]'`).
+then times the row and the floor in turn, several times, and keeps the least of each. A reading is of as many calls as
+fill 50 ms, at least one. Times are CPU seconds of the process (device seconds on CUDA). Peers that are not installed are named (`pip install 'counterpoint[bench]'`).
 Writes benchmarks/results/loss.json.
 """
 
@@ -26,6 +26,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 RESULTS = Path(__file__).parent / "results" / "loss.json"
 WIDTH, TEMPERATURE, REPEATS = 256, 0.07, 3
+READING = 0.05  # seconds: one call of less says more of the clock and of the neighbours than of the loss
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = {"cpu": [256, 1024, 4096, 16384], "cuda": [1024, 4096, 16384, 65536]}
 DENSE = 32768  # rows above which a full matrix is not tried
@@ -160,16 +161,25 @@ def floor(problem: str) -> Callable[[Tensor, Tensor], None]:
     return products
 
 
-def seconds(part: Callable[[], None]) -> float:
+def seconds(part: Callable[[], None], calls: int = 1) -> float:
+    """Of one call, as a mean over `calls` in a row."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
-        start = time.perf_counter()
+    clock = time.perf_counter if DEVICE == "cuda" else time.process_time
+    start = clock()
+    for _ in range(calls):
         part()
+    if DEVICE == "cuda":
         torch.cuda.synchronize()
-        return time.perf_counter() - start
-    start = time.process_time()
-    part()
-    return time.process_time() - start
+    return (clock() - start) / calls
+
+
+def alternated(parts: list[Callable[[], None]]) -> list[float]:
+    """The least seconds of each, after a first call that only tells how many calls a reading takes."""
+    calls = [max(1, round(READING / max(seconds(part), 1e-6))) for part in parts]
+    rounds = REPEATS if min(calls) == 1 else 4 * REPEATS  # short readings are cheap to take again
+    readings = [[seconds(part, n) for part, n in zip(parts, calls)] for _ in range(rounds)]
+    return [min(column) for column in zip(*readings)]
 
 
 def peak(part: Callable[[], None]) -> int:
@@ -210,8 +220,7 @@ def measure(problem: str, name: str, n: int) -> dict:
     found = {"peak_bytes": peak(lambda: step(loss, a, b)), "error": error(problem, loss, min(1100, most))}
     least = floor(problem) if n <= DENSE else lambda a, b: None
     least(a, b)
-    times = [(seconds(lambda: step(loss, a, b)), seconds(lambda: least(a, b))) for _ in range(REPEATS)]
-    found["seconds"], found["floor_seconds"] = (min(column) for column in zip(*times))
+    found["seconds"], found["floor_seconds"] = alternated([lambda: step(loss, a, b), lambda: least(a, b)])
     return found
 
 

@@ -67,6 +67,16 @@ def test_no_objective_holds_a_table_of_samples_by_samples_but_those_that_are_nam
     assert (largest.elements > N * N * 3 // 4) == (case in SQUARE), f"{case}: {largest.elements / N / N:.2f} N^2"
 
 
+def test_symile_with_every_tuple_holds_some_of_them_at_a_time(small_tiles, monkeypatch):
+    """N^2 tuples for each anchor of three views: neither they, nor an anchor's logits with them all, are held at once."""
+    monkeypatch.setattr("counterpoint.objectives.symile.Symile.CHUNK", ROWS * KEYS)
+    monkeypatch.setattr("counterpoint.kernels.plan.KEYS", 8 * KEYS)  # 20 chunks, each again in the backward pass
+    objective = build("symile, all").float()
+    with Largest() as largest:
+        objective(large("three views", False))[0].backward()
+    assert ROWS * KEYS <= largest.elements < N * N * 3 // 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["clip", "info_nce"])
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")

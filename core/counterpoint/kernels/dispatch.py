@@ -17,7 +17,11 @@ _products: ContextVar[torch.dtype] = ContextVar("products", default=torch.float3
 
 @contextmanager
 def products(dtype: torch.dtype) -> Iterator[None]:
-    """Within it, the Triton form multiplies in `dtype` (float32, or bfloat16) and adds up in float32."""
+    """Within it, the Triton form multiplies in `dtype` (float32, or bfloat16) and adds up in float32.
+
+    A CPU multiplies in float32 all the same: there, torch gives the products of bfloat16 in bfloat16, and logits of 50 to
+    100 (a temperature of 0.01 to 0.02) that are rounded so turn the gradient by some percent.
+    """
     token = _products.set(dtype)
     try:
         yield

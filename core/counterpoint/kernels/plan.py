@@ -9,7 +9,8 @@ from torch import Tensor
 
 from counterpoint.kernels.identities import Rule, out_of
 
-ROWS, KEYS = 512, 1024  # 2 MiB of float32: one buffer of this size is used again for every tile
+ROWS, KEYS = 512, 512  # 1 MiB of float32, a core's own cache: one buffer of this size is used again for every tile
+ON_GPU = 2  # times longer sides: there a call costs more than its arithmetic
 
 
 def blocks(n: int, size: int) -> list[slice]:
@@ -17,12 +18,13 @@ def blocks(n: int, size: int) -> list[slice]:
 
 
 class Plan:
-    """The tiles of an N x M problem. `symmetric`: queries and keys are one, only tiles on and above the diagonal."""
+    """The tiles for N queries and M keys. `symmetric`: they are one, only tiles on and above the diagonal."""
 
-    def __init__(self, n: int, m: int, exclude: Rule | None, only: Rule | None, symmetric: bool = False):
+    def __init__(self, a: Tensor, b: Tensor, exclude: Rule | None, only: Rule | None, symmetric: bool = False):
         self.exclude, self.only, self.symmetric = exclude, only, symmetric
-        self.rows = blocks(n, ROWS)
-        self.keys = self.rows if symmetric else blocks(m, KEYS)
+        times = ON_GPU if a.is_cuda else 1
+        self.rows = blocks(len(a), times * ROWS)
+        self.keys = self.rows if symmetric else blocks(len(b), times * KEYS)
         self._excluding = None if exclude is None else _touching(exclude, self.rows, self.keys)
         self._allowing = None if only is None else _touching(only, self.rows, self.keys)
 
@@ -40,9 +42,14 @@ class Plan:
 
 
 def ranked(exclude: Rule | None, only: Rule | None) -> tuple[Tensor, Tensor] | None:
-    """Orders of the queries and of the keys in which equal ids stand together, so that a rule touches few tiles."""
+    """Orders of the queries and of the keys in which equal ids stand together, so that a rule touches few tiles.
+
+    None without a rule, and where ids rise already, as those of a batch's own pairs do: nothing has to be moved.
+    """
     rule = exclude if only is None else only
-    return None if rule is None else (rule[0].argsort(stable=True), rule[1].argsort(stable=True))
+    if rule is None or all(bool((ids[1:] >= ids[:-1]).all()) for ids in rule):
+        return None
+    return rule[0].argsort(stable=True), rule[1].argsort(stable=True)
 
 
 def reorder(rule: Rule | None, rows: Tensor, keys: Tensor) -> Rule | None:

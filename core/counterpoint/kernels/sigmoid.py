@@ -36,10 +36,11 @@ def softplus_sums(
 
 
 def _tiled(a: Tensor, b: Tensor, bias: Tensor, exclude: Rule | None) -> Tensor:
-    if exclude is None:
-        return TiledSoftplus.apply(a, b, bias, Plan(len(a), len(b), None, None))
-    r, k = ranked(exclude, None)
-    return TiledSoftplus.apply(a[r], b[k], bias, Plan(len(a), len(b), reorder(exclude, r, k), None))[r.argsort()]
+    orders = ranked(exclude, None)
+    if orders is None:
+        return TiledSoftplus.apply(a, b, bias, Plan(a, b, exclude, None))
+    r, k = orders
+    return TiledSoftplus.apply(a[r], b[k], bias, Plan(a, b, reorder(exclude, r, k), None))[r.argsort()]
 
 
 class TiledSoftplus(Function):
