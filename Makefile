@@ -43,12 +43,12 @@ docs: $(READY)
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# Loss, loop, views and start-up beside peers that are installed for it alone, then long: three seeds of every quickstart.
+# Loss, loop, a whole quickstart, views and start-up beside peers that are installed for it alone, then long: three seeds of every quickstart.
 # `make bench PACKS_TO_RUN="ecg video"` takes some packs.
 PACKS_TO_RUN ?= $(notdir $(PACKS))
 bench: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	for part in loss loop views startup speed; do $(BIN)/python -W ignore benchmarks/$$part.py || exit 1; done
+	for part in loss loop end_to_end views startup speed; do $(BIN)/python -W ignore benchmarks/$$part.py || exit 1; done
 	$(BIN)/python benchmarks/throughput.py $(PACKS_TO_RUN)
 	for pack in $(PACKS_TO_RUN); do $(BIN)/python benchmarks/quickstart.py $$pack || exit 1; done
 

@@ -52,6 +52,15 @@ def loop_rows(device: str) -> list[str]:
     ]
 
 
+def end_rows(device: str) -> list[str]:
+    rows = {row["name"]: row for row in recorded("end_to_end", device).get("rows", [])}
+    if not rows:
+        return []
+    ours, bare = (f"{rows[name]['samples_per_second']:,.0f}" for name in ("counterpoint", "bare"))
+    what = f"samples a second of `counterpoint fit {recorded('end_to_end', device)['recipe']}` ({device})"
+    return [_line(what, ours, f"a bare loop that does the same {bare}", rows["counterpoint"]["of_bare"])]
+
+
 def views_rows(device: str) -> list[str]:
     rows = recorded("views", device).get("rows", [])
     rates = {(row["problem"], row["name"]): row.get("samples_per_second", 0.0) for row in rows}
@@ -86,8 +95,8 @@ def markdown() -> str:
     """The table of what was recorded, and what was not measured."""
     lines, notes = [], []
     for device in ("cpu", "cuda"):
-        lines += [line for rows in (loss_rows, loop_rows, views_rows, startup_rows) for line in rows(device)]
-        found = {name: recorded(name, device) for name in ("loss", "loop", "views", "startup")}
+        lines += [line for rows in (loss_rows, loop_rows, end_rows, views_rows, startup_rows) for line in rows(device)]
+        found = {name: recorded(name, device) for name in ("loss", "loop", "end_to_end", "views", "startup")}
         named = [f"{name} {one['date']} on {one['machine']}" for name, one in found.items() if one]
         notes += [", ".join(named)] if named else ["GPU: not measured" if device == "cuda" else "CPU: not measured"]
     return "\n".join([*(HEAD + lines + [""] if lines else []), ". ".join(notes) + "."]) + "\n"
