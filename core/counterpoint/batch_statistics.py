@@ -1,4 +1,4 @@
-"""The batch statistics of towers whose weights were changed by other means than training."""
+"""Running batch statistics: alike on every process, and those of towers whose weights no training made."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from counterpoint.data.guard import Skipped
 from counterpoint.data.loader import Loader
@@ -16,6 +17,35 @@ from counterpoint.randomness import key
 from counterpoint.recipe import Recipe
 from counterpoint.tower import resting
 from counterpoint.views.pipeline import Pipeline
+
+
+def counting(module: nn.Module) -> list[nn.Module]:
+    """The layers whose running statistics each process counts by itself."""
+    return [
+        m
+        for m in module.modules()
+        if getattr(m, "running_mean", None) is not None and not isinstance(m, nn.SyncBatchNorm)
+    ]
+
+
+@torch.no_grad()
+def share(layers: list[nn.Module]) -> None:
+    """Average the running statistics of layers over all processes.
+
+    So they are those of the whole batch; and a checkpoint, which the first process writes, holds what all of them have.
+    """
+    _reduce([b for m in layers for b in (m.running_mean, m.running_var)], dist.ReduceOp.SUM, dist.get_world_size())
+    _reduce([m.num_batches_tracked for m in layers if m.num_batches_tracked is not None], dist.ReduceOp.MAX, 1)
+
+
+def _reduce(buffers: list[Tensor], how, count: int) -> None:
+    if not buffers:
+        return
+    together = torch.cat([buffer.flatten() for buffer in buffers])
+    dist.all_reduce(together, how)
+    together = together / count if count > 1 else together
+    for buffer, part in zip(buffers, together.split([buffer.numel() for buffer in buffers])):
+        buffer.copy_(part.view_as(buffer))
 
 
 def layers_of(tower: nn.Module) -> list[nn.Module]:

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from lightning.pytorch import LightningModule
@@ -23,9 +24,10 @@ from torch import Tensor, nn
 
 from counterpoint import not_finite
 from counterpoint.batch import Batch, Encoded, Outputs, Queued, View, replace
+from counterpoint.batch_statistics import counting, share
 from counterpoint.data.plan import Order
 from counterpoint.errors import ComponentError, TrainingError
-from counterpoint.gather import gather
+from counterpoint.gather import active, gather
 from counterpoint.kernels import as_autocast, products
 from counterpoint.meter import Meter
 from counterpoint.micro_batch import joined, recomputed
@@ -102,6 +104,10 @@ class Loop(LightningModule):
         needs = objective.needs()
         dim = next(iter(self.towers.values())).dim
         return Named({n: Queue(k, dim, tuple(sorted(needs.groups))) for n, k in needs.queues.items()})
+
+    @cached_property
+    def _counting(self) -> list[nn.Module]:
+        return [layer for layer in counting(self) if layer.training]
 
     # One training step
 
@@ -203,6 +209,8 @@ class Loop(LightningModule):
         if self.momentum is not None:
             progress = self.trainer.global_step / max(1, self.training_plan.steps)
             self.momentum.update(self.towers, self.training_plan.momentum.at(progress))
+        if active():
+            share(self._counting)
 
     def check_finite(self) -> None:
         """Stop on a loss, or on weights, that were not finite; looked at one step later, when no device has to wait."""
