@@ -20,12 +20,9 @@ from counterpoint.views.pipeline import Pipeline
 
 
 def counting(module: nn.Module) -> list[nn.Module]:
-    """The layers whose running statistics each process counts by itself."""
-    return [
-        m
-        for m in module.modules()
-        if getattr(m, "running_mean", None) is not None and not isinstance(m, nn.SyncBatchNorm)
-    ]
+    """The layers whose running statistics each process counts by itself: of its own rows, not of the gathered ones."""
+    layers = [m for m in module.modules() if not isinstance(m, nn.SyncBatchNorm)]
+    return [m for m in layers if getattr(m, "running_var", None) is not None]
 
 
 @torch.no_grad()
