@@ -17,34 +17,18 @@ import json
 import platform
 import sys
 import tempfile
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from apart import apart, versions
+from clock import DEVICE, Clock
 from torch import Tensor
 from torch.nn.functional import grid_sample, log_softmax, normalize
 
 RESULTS = Path(__file__).parent / "results" / "end_to_end.json"
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RECIPE = "ecg/quickstart"
 CROP, STRETCH, AMPLITUDE, NOISE, MASK = 768, 0.1, 0.05, 0.4, (0.01, 0.3)  # as in the recipe
-
-
-class Clock:
-    """Seconds between the beginnings of steps."""
-
-    def __init__(self):
-        self.marks: list[float] = []
-
-    def mark(self) -> None:
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-        self.marks.append(time.process_time() if DEVICE == "cpu" else time.perf_counter())
-
-    def mean(self) -> float:
-        return (self.marks[-1] - self.marks[1]) / (len(self.marks) - 2)  # the first step is warming up
 
 
 def assembled(epochs: int):

@@ -14,18 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from apart import apart, versions
+from clock import DEVICE, Clock
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
@@ -48,7 +46,6 @@ from counterpoint.views.pipeline import Pipeline
 from counterpoint.views.signal import Noise
 
 RESULTS = Path(__file__).parent / "results" / "loop.json"
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BATCH, FEATURES, SIGMA, TEMPERATURE, LR = 64, 64, 0.1, 0.1, 1e-3
 BATCHES = 200  # in an epoch
 SIZES = {"1 ms": (96, 1), "20 ms": (768, 2)}  # about what a bare step takes: width and depth of the MLP
@@ -99,21 +96,6 @@ def contrast(a: Tensor, b: Tensor) -> Tensor:
     z, n = normalize(torch.cat([a, b]), dim=1), len(a)
     logits = (z @ z.T / TEMPERATURE).fill_diagonal_(-torch.inf)
     return cross_entropy(logits, torch.arange(2 * n, device=z.device).roll(n))
-
-
-class Clock:
-    """CPU seconds a step, of each epoch."""
-
-    def __init__(self):
-        self.marks: list[float] = []
-
-    def mark(self) -> None:
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-        self.marks.append(time.process_time() if DEVICE == "cpu" else time.perf_counter())
-
-    def least(self) -> float:
-        return min(b - a for a, b in zip(self.marks, self.marks[1:])) / BATCHES
 
 
 class Timed(Callback):
@@ -228,14 +210,6 @@ def counterpoint(size: str, epochs: int) -> Clock:
 ROWS = {"bare": bare, "parts": parts, "lightning": lightning, "counterpoint": counterpoint}
 
 
-def alone(name: str, size: str, epochs: int) -> float:
-    command = [sys.executable, "-W", "ignore", __file__, "--row", name, size, str(epochs)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    if done.returncode:
-        sys.exit(f"{name} at {size}: {done.stderr.strip()[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def main(epochs: int) -> None:
     where = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{platform.machine()}, one thread"
     heads = "".join(f"{f'x {peer}':>12}" for peer in PEERS)
@@ -244,7 +218,10 @@ def main(epochs: int) -> None:
     for size, goal in GOALS.items():
         seconds = {}
         for name in ROWS:
-            seconds[name] = alone(name, size, epochs)
+            found = apart(__file__, name, size, epochs)
+            if isinstance(found, str):
+                sys.exit(f"{name} at {size}: {found}")
+            seconds[name] = found
             ratios = {f"of_{peer}": seconds[peer] / seconds[name] for peer in PEERS if peer in seconds}
             row = {"size": size, "name": name, "seconds": seconds[name], **ratios}
             row |= {"goal": goal} if name == "counterpoint" else {}
@@ -253,7 +230,7 @@ def main(epochs: int) -> None:
     stored = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     stored[DEVICE] = {
         "date": datetime.now(UTC).date().isoformat(), "machine": where, "batch": BATCH, "epochs": epochs,
-        "versions": {"torch": torch.__version__, "lightning": version("lightning"), "python": platform.python_version()},
+        "versions": versions(("torch", "lightning", "counterpoint")),
         "rows": rows,
     }  # fmt: skip
     RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
@@ -273,6 +250,6 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     if asked.row:
         keep_freed_memory()  # in every row, as `counterpoint fit` does
-        print(json.dumps(ROWS[asked.row[0]](asked.row[1], int(asked.row[2])).least()))
+        print(json.dumps(ROWS[asked.row[0]](asked.row[1], int(asked.row[2])).least() / BATCHES))
     else:
         main(asked.epochs)
