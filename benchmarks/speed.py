@@ -39,17 +39,16 @@ def loss_rows(device: str) -> list[str]:
 def loop_rows(device: str) -> list[str]:
     rows = recorded("loop", device).get("rows", [])
     times = {(row["size"], row["name"]): row["seconds"] for row in rows}
-    return [
-        _line(
-            f"steps a second of `counterpoint fit` ({device}), {times[row['size'], 'bare'] * 1e3:.1f} ms a bare step",
-            f"{1 / row['seconds']:.0f}",
-            f"the same parts by hand {1 / times[row['size'], 'parts']:.0f}",
-            row["of_parts"],
-            f"{row['goal']:.2f} or more",
-        )
-        for row in rows
-        if "goal" in row
-    ]
+    lines = []
+    for row in (row for row in rows if "goal" in row):
+        what = f"steps a second of `counterpoint fit` ({device}), {times[row['size'], 'bare'] * 1e3:.1f} ms a bare step"
+        for peer, title, goal in (
+            ("bare", "a loop by hand that draws nothing per sample", f"{row['goal']:.2f} or more"),
+            ("parts", "the same parts by hand", ""),
+        ):
+            beside = f"{title} {1 / times[row['size'], peer]:.0f}"
+            lines.append(_line(what, f"{1 / row['seconds']:.0f}", beside, row[f"of_{peer}"], goal))
+    return lines
 
 
 def end_rows(device: str) -> list[str]:

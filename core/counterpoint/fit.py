@@ -43,7 +43,9 @@ def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None, allow_chan
     stages = recipe.stage_recipes()
     if len(worlds := {world_of(stage) for _, stage in stages}) > 1:
         counts = ", ".join(map(str, sorted(worlds)))
-        raise RecipeError([f"{recipe.where('stages')}: stages of {counts} processes; give all the same trainer.devices"])
+        raise RecipeError(
+            [f"{recipe.where('stages')}: stages of {counts} processes; give all the same trainer.devices"]
+        )
     for _, later in stages[1:]:  # a mistake in a later stage is not found after hours of the first
         _try(assemble(later), begun=run is not None)
     first = assemble(stages[0][1])
