@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch import nn
+
+from counterpoint.batch_statistics import counting, share
+from counterpoint.whitening import GroupWhitening
 
 pytestmark = pytest.mark.xdist_group("ranks")  # what they share is made once
 
@@ -60,3 +65,26 @@ def test_queues_and_state_are_equal_on_all_ranks(recorded):
             torch.testing.assert_close(value, one[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
         else:
             assert torch.equal(value, one[name]), name
+
+
+def test_running_statistics_are_the_mean_over_processes(monkeypatch):
+    """Those that each process counts by itself; a whitening head sees the gathered batch, and is left alone."""
+    here, there = (
+        nn.Sequential(nn.BatchNorm1d(3), GroupWhitening(width=4, groups=2), nn.Linear(3, 3)) for _ in range(2)
+    )
+    for number, module in enumerate((here, there), 1):
+        module[0].running_mean.copy_(torch.tensor([1.0, 2.0, 3.0]) * number)
+        module[0].running_var.mul_(number)
+        module[0].num_batches_tracked.fill_(4 - number)
+    layers = counting(here)
+    assert layers == [here[0]]
+    others = iter((torch.cat([there[0].running_mean, there[0].running_var]), there[0].num_batches_tracked[None]))
+
+    def all_reduce(ours, how):
+        ours.copy_(ours + next(others) if how == dist.ReduceOp.SUM else torch.maximum(ours, next(others)))
+
+    monkeypatch.setattr(dist, "all_reduce", all_reduce)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    share(layers)
+    assert here[0].running_mean.tolist() == [1.5, 3.0, 4.5] and here[0].running_var.tolist() == [1.5] * 3
+    assert int(here[0].num_batches_tracked) == 3
