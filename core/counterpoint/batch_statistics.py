@@ -79,7 +79,7 @@ def recomputed(towers: Mapping[str, nn.Module], pipelines: Mapping[str, Pipeline
 
 
 def _batches(dataset, recipe: Recipe):
-    order = Order(len(dataset), min(recipe.loader.batch, len(dataset)), 2, {})
+    order = Order.of(dataset, recipe.loader.batch)
     places = shuffle()(order, np.random.default_rng(key(recipe.seed, "statistics")))
     epoch = [[(0, int(i)) for i in batch] for batch in places]
     skipped = Skipped(size=len(dataset), limit=0.1 if recipe.loader.on_bad == "skip" else 0.0)

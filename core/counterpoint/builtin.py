@@ -4,6 +4,7 @@ TABLES: dict[str, dict[str, str]] = {
     "dataset": {
         "manifest": "counterpoint.data.manifest:manifest",
         "folder": "counterpoint.data.folder:folder",
+        "shards": "counterpoint.data.shards:shards",
         "mixture": "counterpoint.data.mixture:Mixture",
         "planted": "counterpoint.data.planted:Planted",
         "without": "counterpoint.data.without:Without",

@@ -225,10 +225,7 @@ def _loop(assembly: Assembly):
 
     recipe = assembly.recipe
     world = world_of(recipe)
-    order = Order(
-        len(assembly.dataset), min(recipe.loader.batch, len(assembly.dataset)), max(2, 2 * world),
-        getattr(assembly.dataset, "groups", {}),
-    )  # fmt: skip
+    order = Order.of(assembly.dataset, recipe.loader.batch, world)
     refreshed = Refreshed(
         assembly.refresh, assembly.dataset, seed=recipe.seed, workers=workers_of(recipe, assembly.dataset),
         skip=1.0 if recipe.loader.on_bad == "skip" else 0.0, seen_by=assembly.seen_by,

@@ -12,6 +12,7 @@ from torch import Tensor
 from counterpoint import atomic
 from counterpoint.batch import Batch
 from counterpoint.data.guard import Skipped
+from counterpoint.data.spread import spread
 from counterpoint.errors import CounterpointError
 from counterpoint.evaluate.embed import embed
 from counterpoint.evaluate.geometry import alignment, effective_rank, uniformity
@@ -55,10 +56,7 @@ class LiveKNN(Callback):
     def __init__(self, progress: Progress, knn, dataset, pipelines, epochs: int, say: Callable[[str], None]):
         self.progress, self.knn, self.pipelines, self.say = progress, knn, pipelines, say
         self.every, self.ended = -(-epochs // 20), False
-        size = len(dataset)
-        # evenly spread rather than the first ones, which are often of one class
-        chosen = range(size) if size <= self.SAMPLES else [i * size // self.SAMPLES for i in range(self.SAMPLES)]
-        self.dataset = _Part(dataset, chosen)
+        self.dataset = _Part(dataset, spread(dataset, self.SAMPLES).tolist())
 
     def on_train_epoch_end(self, trainer: Trainer, module) -> None:
         if self.ended or (trainer.current_epoch + 1) % self.every or not trainer.is_global_zero:

@@ -7,17 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import nn
 
 from counterpoint.assembly import Assembly, build_dataset
 from counterpoint.batch import Batch, Encoded, Outputs, Queued, View
 from counterpoint.data.collate import collate
-from counterpoint.errors import CounterpointError, DataError, RecipeError
+from counterpoint.data.plan import Order
+from counterpoint.errors import ComponentError, CounterpointError, DataError, RecipeError
+from counterpoint.extent import world_of
 from counterpoint.importing import untouched
 from counterpoint.objectives.objective import Needs
 from counterpoint.randomness import key, seed_host
 from counterpoint.recipe import Recipe
+from counterpoint.refresh.refreshed import Refreshed
 
 LOOKED_AT = 64  # samples searched for one that has a modality
 READ = 256  # samples of the test split that are read before a run
@@ -39,12 +43,12 @@ def try_out(assembly: Assembly) -> dict[str, list[int]]:
     objective is called once on what the encoders make of one sample of each modality, twice; all in evaluation mode
     and without gradients, so that nothing learns, and no queue, state or random generator is moved by it.
 
-    Raises RecipeError with every modality whose samples do not fit its views or its encoder, then with every objective
-    that cannot take what they give, and DataError for a sample that cannot be read, unless the recipe skips those.
+    Raises RecipeError with every modality whose samples do not fit its views or its encoder, and with what the sampler
+    lacks, then with every objective that cannot take what they give, and DataError for a sample that cannot be read, unless the recipe skips those.
     """
     batches = _samples(assembly)
     _read_test(assembly.recipe)
-    tried, problems = {}, []
+    tried, problems = {}, _try_sampler(assembly)
     for modality, batch in batches.items():
         try:
             tried[modality] = _try_modality(assembly, modality, batch)
@@ -55,6 +59,19 @@ def try_out(assembly: Assembly) -> dict[str, list[int]]:
     if problems:
         raise RecipeError(problems)
     return {modality: found.shape for modality, found in tried.items()}
+
+
+def _try_sampler(assembly: Assembly) -> list[str]:
+    """The first epoch's batches, of columns that are not made yet as they are known before."""
+    recipe, dataset = assembly.recipe, assembly.dataset
+    order = Refreshed(assembly.refresh, dataset).into(Order.of(dataset, recipe.loader.batch, world_of(recipe)))
+    try:
+        recipe.loader.sampler.build()(order, np.random.default_rng(0))
+    except RecipeError as error:
+        return error.problems
+    except ComponentError as error:
+        return [f"{recipe.where('loader.sampler')}: {error}"]
+    return []
 
 
 def _samples(assembly: Assembly) -> dict[str, Batch]:

@@ -48,9 +48,9 @@ class Files(Dataset):
             if cell := self.cells[modality][index]:
                 facts = self.spec.modalities[modality]
                 found[modality] = (
-                    _read(reader, cell, index, facts)
+                    read_cell(reader, cell, index, facts)
                     if isinstance(cell, str)
-                    else [_read(reader, part, index, facts) for part in cell]
+                    else [read_cell(reader, part, index, facts) for part in cell]
                 )
         return found
 
@@ -78,7 +78,8 @@ class Files(Dataset):
         return {f"{m}.{name}": text for m, reader in self.readers.items() for name, text in reader.assets().items()}
 
 
-def _read(reader: Reader, cell: str, index: int, facts: Mapping[str, Any]) -> Tensor | list[Tensor]:
+def read_cell(reader: Reader, cell: str, index: int, facts: Mapping[str, Any]) -> Tensor | list[Tensor]:
+    """One cell of a sample, which has to have the facts of most; DataError names sample and file."""
     if reader.is_file(cell):
         with reading(cell, index):
             found = reader.read(cell)

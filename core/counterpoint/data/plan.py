@@ -13,6 +13,7 @@ import torch
 from counterpoint.batch import Batch
 from counterpoint.data.collate import together
 from counterpoint.data.guard import one_line
+from counterpoint.data.stream import Stream, Stretches
 from counterpoint.errors import ComponentError, CounterpointError, DataError, suggest
 from counterpoint.randomness import key, seed_host
 
@@ -21,7 +22,8 @@ from counterpoint.randomness import key, seed_host
 class Order:
     """What a sampler may look at: samples in the data set, batch over all ranks, least batch, columns.
 
-    groups  name -> int64 (size,); tables: name -> int (size, k), other samples for each sample; -1 = unknown
+    groups     name -> int64 (size,); tables: name -> int (size, k), other samples for each sample; -1 = unknown
+    stretches  of a stream, which cannot give its samples in any order: what it can
     """
 
     size: int
@@ -29,6 +31,14 @@ class Order:
     least: int
     groups: Mapping[str, np.ndarray]
     tables: Mapping[str, np.ndarray] = field(default_factory=dict)
+    stretches: Stretches | None = None
+
+    @classmethod
+    def of(cls, dataset, batch: int, world: int = 1) -> Order:
+        """Of a dataset in batches of `batch`, or of all of it; so many that each of `world` ranks has two samples."""
+        stretches = dataset.stretches() if isinstance(dataset, Stream) else None
+        groups = getattr(dataset, "groups", {})
+        return cls(len(dataset), min(batch, len(dataset)), 2 * world, groups, stretches=stretches)
 
 
 Sampler = Callable[[Order, np.random.Generator], list[np.ndarray]]
@@ -43,8 +53,14 @@ def cut(indices: np.ndarray, order: Order) -> list[np.ndarray]:
 
 
 def shuffle() -> Sampler:
-    """Every sample once an epoch, in random order."""
-    return lambda order, rng: cut(rng.permutation(order.size), order)
+    """Every sample once an epoch, in random order; of a stream, mixed within its windows, its parts in random order."""
+
+    def sample(order: Order, rng: np.random.Generator) -> list[np.ndarray]:
+        if order.stretches is None:
+            return cut(rng.permutation(order.size), order)
+        return cut(np.concatenate([rng.permutation(block) for block in order.stretches.blocks(rng)]), order)
+
+    return sample
 
 
 def by_group(*, by: str, per_group: int = 2) -> Sampler:
@@ -99,6 +115,7 @@ def neighbours(*, by: str, nearest: int = 32, random: int = 32) -> Sampler:
         raise ValueError(f"nearest and random are not negative; got {nearest} and {random}")
 
     def sample(order: Order, rng: np.random.Generator) -> list[np.ndarray]:
+        _check_any_order(order, "neighbours")
         if by not in order.tables:
             known = suggest(by, order.tables) or f"; make it: refresh: {{{by}: {{use: neighbours}}}}"
             raise ComponentError(f"sampler 'neighbours': {by!r} is not a table of neighbours{known}")
@@ -119,11 +136,19 @@ def neighbours(*, by: str, nearest: int = 32, random: int = 32) -> Sampler:
 
 def _identities(order: Order, by: str, who: str) -> np.ndarray:
     """The group of every sample; an unknown one is a group of its own."""
+    _check_any_order(order, who)
     if by not in order.groups:
         raise ComponentError(f"sampler {who!r}: {by!r} is not a group of the data{suggest(by, order.groups)}")
     group = np.asarray(order.groups[by]).copy()
     group[group < 0] = -1 - np.flatnonzero(group < 0)
     return group
+
+
+def _check_any_order(order: Order, who: str) -> None:
+    if order.stretches is not None:
+        raise ComponentError(
+            f"sampler {who!r}: the data is a stream, which is read from front to back; its sampler is 'shuffle'"
+        )
 
 
 class Plan(torch.utils.data.Sampler):

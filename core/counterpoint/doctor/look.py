@@ -15,6 +15,7 @@ from torch import Tensor
 
 from counterpoint.assembly import build_dataset
 from counterpoint.data.dataset import Sample
+from counterpoint.data.spread import spread
 from counterpoint.errors import DataError
 from counterpoint.randomness import key, seed_host
 from counterpoint.recipe import Recipe
@@ -91,11 +92,6 @@ def symbols(x: Tensor) -> bool:
     return x.ndim == 1 and not x.is_floating_point()
 
 
-def spread(size: int, most: int) -> np.ndarray:
-    """`most` numbers under `size`, evenly spread; the first ones are often of one class."""
-    return np.arange(size) if size <= most else np.arange(most) * size // most
-
-
 def affordable(dataset, most: int, numbers: int = NUMBERS) -> int:
     """How many samples of the size of the first readable one may be read."""
     for index in range(min(len(dataset), 64)):
@@ -108,7 +104,7 @@ def affordable(dataset, most: int, numbers: int = NUMBERS) -> int:
 
 
 def _part(dataset, split: str, most: int) -> Part:
-    asked = spread(len(dataset), affordable(dataset, most))
+    asked = spread(dataset, affordable(dataset, most))
     modalities = list(dataset.spec.modalities)
     seen: dict[str, list] = {m: [] for m in modalities}
     part = Part(dataset, split, asked, flat={m: [] for m in modalities}, texts={m: {} for m in modalities})

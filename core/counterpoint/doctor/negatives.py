@@ -92,7 +92,7 @@ def _positives(assembly: Assembly) -> set[str]:
 def batches(data: Data, assembly: Assembly) -> list[np.ndarray]:
     """Batches as the recipe's sampler draws them in the first epoch."""
     dataset, loader = data.train.dataset, data.recipe.loader
-    order = Order(len(dataset), min(loader.batch, len(dataset)), 2, getattr(dataset, "groups", {}))
+    order = Order.of(dataset, loader.batch)
     try:
         drawn = loader.sampler.build()(order, np.random.default_rng(data.recipe.seed))
     except Exception:  # of a column that is made in training; then as chance has it

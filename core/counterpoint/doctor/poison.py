@@ -19,9 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from counterpoint.data.spread import evenly
 from counterpoint.doctor.data import NEAR
 from counterpoint.doctor.finding import Finding, listed
-from counterpoint.doctor.look import Data, Part, affordable, read, rows, spread, symbols
+from counterpoint.doctor.look import Data, Part, affordable, read, rows, symbols
 from counterpoint.doctor.pattern import Match, agreement, common, common_in_size
 
 FEW, MEMBERS, CLUSTERS = 4, 64, 16  # samples that are a group at least, that are looked at of it, groups looked at
@@ -113,7 +114,7 @@ def _by_chance(matcher, outside: list[Tensor], count: int) -> float:
 
 def _others(part: Part, modality: str, members: np.ndarray) -> np.ndarray:
     apart = part.index[~np.isin(part.index, members) & (part.hashes[modality] >= 0)]
-    return apart[spread(len(apart), affordable(part.dataset, OTHERS, NUMBERS))]
+    return apart[evenly(len(apart), affordable(part.dataset, OTHERS, NUMBERS))]
 
 
 def _read(part: Part, modality: str, index: np.ndarray) -> list[Tensor]:

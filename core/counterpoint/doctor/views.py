@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from counterpoint.assembly import Assembly
 from counterpoint.batch import APART, Batch, View
 from counterpoint.data.collate import collate
+from counterpoint.data.spread import spread
 from counterpoint.doctor.finding import Finding
-from counterpoint.doctor.look import Data, affordable, read, spread
+from counterpoint.doctor.look import Data, affordable, read
 from counterpoint.errors import DataError
 
 ROWS, NUMBERS = 64, 1 << 25  # samples of the batch that is looked at, and numbers in it
@@ -41,7 +42,7 @@ def check(data: Data, assembly: Assembly) -> Iterator[Finding]:
 def a_batch(data: Data) -> Batch:
     """Evenly spread samples of the training split, as the loader would bring them."""
     dataset, items = data.train.dataset, []
-    for index in spread(len(dataset), affordable(dataset, ROWS, NUMBERS)).tolist():
+    for index in spread(dataset, affordable(dataset, ROWS, NUMBERS)).tolist():
         try:
             items.append((index, read(dataset, index)))
         except DataError:

@@ -59,8 +59,11 @@ class Call:
             raise RecipeError([f"{self.at}: {error}"]) from error
 
     def of_split(self, split: str = "train") -> Any:
-        """The dataset that this names, of a split; for training, as it is written."""
-        return (self if split == "train" else replace(self, params=self.params | {"split": split})).build()
+        """The dataset that this names, of a split; for training, as it is written. RecipeError for a stream."""
+        found = (self if split == "train" else replace(self, params=self.params | {"split": split})).build()
+        if hasattr(found, "stretches"):  # what is made of it would ask for its samples in another order
+            raise RecipeError([f"{self.at}: {self.name!r} is a stream, of which no other dataset can be made"])
+        return found
 
     def lacking(self, given: Mapping[str, Any]) -> list[str]:
         """What `build(given)` would miss, nested components included: one message each."""
