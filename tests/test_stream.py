@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from counterpoint.assembly import build_dataset
 from counterpoint.data.dataset import Sample, Spec
 from counterpoint.data.loader import Loader
 from counterpoint.data.plan import Order, Plan, by_group, distinct, neighbours, shuffle
@@ -157,6 +159,19 @@ def test_a_stream_says_what_a_subclass_has_to_define():
     for ask, name in ((lambda s: s.records(0), "records"), (lambda s: s.sample(None, 0), "sample")):
         with pytest.raises(TypeError, match=f"Stream must define {name}"):
             ask(Stream())
+
+
+def test_an_iterable_dataset_of_torchs_is_refused_with_the_way_on():
+    numbers = Numbers(0, 4)
+    numbers.spec = Spec(4, {"x": {}})
+    recipe = SimpleNamespace(
+        data=SimpleNamespace(name="p.numbers", build=lambda: numbers), where=lambda path: f"r.yaml:1: {path}"
+    )
+    with pytest.raises(
+        ComponentError,
+        match=r"r.yaml:1: data: 'p.numbers' is one of torch's iterable .*derive it from counterpoint.data.stream.Stream",
+    ):
+        build_dataset(recipe)
 
 
 def test_the_stream_of_the_page_works(tmp_path, monkeypatch):

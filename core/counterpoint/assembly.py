@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.utils.data import IterableDataset
 
 from counterpoint.agreement import (
     Problems,
@@ -58,6 +59,11 @@ def build_dataset(recipe: Recipe, split: str | None = None):
     if not isinstance(spec, Spec):
         raise ComponentError(
             f"{recipe.where('data')}: {call.name!r} has no `spec` of type Spec; got {type(spec).__name__}"
+        )
+    if isinstance(dataset, IterableDataset):
+        raise ComponentError(
+            f"{recipe.where('data')}: {call.name!r} is one of torch's iterable datasets, which a run cannot go on with; "
+            "derive it from counterpoint.data.stream.Stream"
         )
     if spec.size < 1:
         raise DataError(f"{recipe.where('data')}: {call.name!r} is empty: it has no sample")
