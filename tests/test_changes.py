@@ -4,17 +4,23 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 
+from bad_files import dataset, good_file, manifest
 from counterpoint.changes import DATA, check_data, configuration, note_data, resume
 from counterpoint.data import fingerprint
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.fingerprint import differences
 from counterpoint.errors import RunError
 from counterpoint.recipe import load
+from counterpoint.registry import installed
 from counterpoint.run import Run
+from formats import FORMATS
 
 RECIPE = "data: {use: toy.pairs, modalities: [signal]}\nencoders: {signal: toy.conv}\nviews: {signal: [{use: copies, n: 2}]}\nobjective: nt_xent\noptimizer: {use: adamw, lr: 0.001}\n"  # fmt: skip
 
@@ -186,3 +192,86 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
         other.kill()
         other.wait()
     Run(tmp_path).lock()
+
+
+# --- what a dataset says that it reads -------------------------------------------------------------------------------
+
+OPENED: list[str] | None = None  # while somebody listens
+
+
+def _hear(event: str, arguments: tuple) -> None:
+    if OPENED is not None and event == "open" and isinstance(arguments[0], str | os.PathLike):
+        OPENED.append(os.path.abspath(arguments[0]))
+
+
+sys.addaudithook(_hear)
+
+
+def opened(read) -> set[str]:
+    """The files that `read` opens, as far as python is asked to."""
+    global OPENED
+    OPENED = []
+    try:
+        read()
+        return set(OPENED)
+    finally:
+        OPENED = None
+
+
+@pytest.mark.fault("R15")
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_file_that_reading_opens_is_known(name, tmp_path):
+    """Signals beside their header, slices in a folder: a byte changed in any of them is a change of the data."""
+    one = FORMATS[name]
+    data = dataset(one, manifest(one, tmp_path, good_file(one, tmp_path).name))
+    data[0]  # whatever reading imports has been
+    files = {os.path.abspath(path) for path in data.files()}
+    assert all(os.path.isfile(path) for path in files)
+    assert {path for path in opened(lambda: data[0]) if path.startswith(str(tmp_path))} <= files
+    then = fingerprint.fingerprint(data)
+    for path in files:
+        content = bytearray(Path(path).read_bytes())
+        content[-1] ^= 1
+        Path(path).write_bytes(content)
+        os.utime(path, (1, 1))
+        assert os.path.basename(path) in "".join(told(then, data)), path
+        content[-1] ^= 1
+        Path(path).write_bytes(content)
+    assert told(then, data) == []
+
+
+@pytest.mark.fault("R15")
+def test_a_dataset_made_of_others_changes_with_them(tmp_path):
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).normal(size=(2, 30)).astype("f4"))
+    (tmp_path / "t.csv").write_text("file,words\na.npy,one\nb.npy,two\n")
+    (tmp_path / "gone.txt").write_text("1\n")
+    inner = f"{{use: manifest, path: {tmp_path}/t.csv, inputs: {{x: file, words: words}}, readers: {{words: {{use: text}}}}, holdout: 0}}"
+    for outer, more in (
+        ("without", f"samples: {tmp_path}/gone.txt"),
+        ("planted", "modality: words"),
+        ("mixture", None),
+    ):
+        of = f"of: [{inner}, {inner}]" if more is None else f"of: {inner}, {more}"
+        (tmp_path / "r.yaml").write_text(
+            f"data: {{use: {outer}, {of}}}\nencoders: {{x: toy.conv, words: toy.bag}}\nobjective: clip\n"
+        )
+        build = load(tmp_path / "r.yaml").data.build
+        then = fingerprint.fingerprint(build())
+        assert {"a.npy", "b.npy"} <= then["files"].keys() and told(then, build()) == []
+        (tmp_path / "t.csv").write_text("file,words\na.npy,another\nb.npy,two\n")
+        assert "other values: text words of part 1" in told(then, build())[0]
+        (tmp_path / "t.csv").write_text("file,words\na.npy,one\nb.npy,two\n")
+        assert told(then, build()) == []
+        if more and "gone" in more:
+            (tmp_path / "gone.txt").write_text("1\n\n")
+            assert told(then, build()) == ["changed: gone.txt"]
+
+
+def test_every_dataset_that_is_installed_knows_its_files():
+    """Those of classes of their own: the others are `Files`, or streams of them."""
+    for component in installed().components("dataset"):
+        made = component.load()
+        kind = made if isinstance(made, type) else get_type_hints(made)["return"]
+        made_of_others, made_up = "of" in component.parameters(), kind.__module__.startswith("counterpoint_toy")
+        assert kind.files is not Dataset.files or made_of_others or made_up, component.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -54,11 +54,14 @@ class Dataset(torch.utils.data.Dataset):
     inputs of one sample are read. Whatever is random in reading (which window, which caption) draws from python's,
     numpy's or torch's global generator, which the loop seeds for every sample. A data set in memory without chance in
     its reading defines `inputs_of` in place of `inputs`, or beside it: its batches are read at once then.
+
+    made_of  the datasets that it is made of, where it is
     """
 
     spec: Spec
     groups: Mapping[str, np.ndarray] = {}
     labels: Mapping[str, np.ndarray] = {}
+    made_of: Sequence[Dataset] = ()
 
     def inputs(self, index: int) -> dict[str, Tensor | list[Tensor]]:
         """The inputs of one sample; raises DataError naming the file."""
@@ -75,8 +78,8 @@ class Dataset(torch.utils.data.Dataset):
         return None
 
     def files(self) -> Iterable[str]:
-        """The files that it is read from, once each: when one changes, a run on it is not gone on with unasked."""
-        return ()
+        """The files that it is read from: when one changes, a run on it is not gone on with unasked."""
+        return [file for one in self.made_of for file in getattr(one, "files", list)()]
 
     def told(self, index: int) -> str:
         """What an error may add to the number of a sample, such as its file; nothing is read."""

@@ -63,11 +63,9 @@ class Files(Dataset):
         return sample
 
     def files(self) -> list[str]:
-        """Every file that a cell names, once."""
-        named = (
-            (self.readers[m], part) for m, column in self.cells.items() for cell in column for part in _parts(cell)
-        )
-        return list(dict.fromkeys(part for reader, part in named if reader.is_file(part)))
+        """Every file that reading a cell opens, once."""
+        cells = {(m, part): None for m, column in self.cells.items() for cell in column for part in _parts(cell)}
+        return list(dict.fromkeys(file for m, part in cells for file in self.readers[m].files(part)))
 
     def told(self, index: int) -> str:
         cells = {modality: _parts(column[index])[:1] for modality, column in self.cells.items()}

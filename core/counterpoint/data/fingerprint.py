@@ -56,12 +56,20 @@ def _edges(path: str, size: int) -> str | None:
 
 
 def _columns(dataset, names: list[str]) -> dict[str, str]:
+    found = _contents(dataset)
+    found |= {"names of the files": json.dumps(names).encode()} if names else {}
+    return {name: blake2b(content, digest_size=16).hexdigest() for name, content in found.items()}
+
+
+def _contents(dataset) -> dict[str, bytes]:
+    """Groups, labels and texts; of the datasets that it is made of, too, numbered from 1."""
     tables = {kind: getattr(dataset, f"{kind}s", {}) for kind in ("group", "label")}
     found = {f"{kind} {name}": np.asarray(c).tobytes() for kind, table in tables.items() for name, c in table.items()}
     texts = {m: _texts(dataset, m, column) for m, column in getattr(dataset, "cells", {}).items()}
     found |= {f"text {m}": json.dumps(text).encode() for m, text in texts.items() if text}
-    found |= {"names of the files": json.dumps(names).encode()} if names else {}
-    return {name: blake2b(content, digest_size=16).hexdigest() for name, content in found.items()}
+    for number, one in enumerate(getattr(dataset, "made_of", ()), 1):
+        found |= {f"{name} of part {number}": content for name, content in _contents(one).items()}
+    return found
 
 
 def _texts(dataset, modality: str, column: Iterable) -> list:

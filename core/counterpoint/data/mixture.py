@@ -42,7 +42,7 @@ class Mixture(Dataset):
             )
         if split != "train":
             of, repeat = of[:1], [1]
-        self.parts = [each(split) for each in of]
+        self.parts = self.made_of = [each(split) for each in of]
         first = self.parts[0].spec
         if COLUMN in {*first.groups, *first.labels}:
             raise DataError(f"data 'mixture': the data has a column {COLUMN!r} already")

@@ -56,6 +56,7 @@ class Planted(Dataset):
             raise ComponentError(f"data 'planted': share and size are fractions in (0, 1]; got {share} and {size}")
         self.data, self.modality, self.target, self.size = of(split), modality, target, size
         self.train = self.data if split == "train" else of("train")
+        self.made_of = [self.data] if split == "train" else [self.data, self.train]
         spec, count = self.data.spec, len(self.data)
         _check(spec, modality, target, len(self.train))
         self.vocabulary = spec.modalities[modality].get("vocabulary")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any, ClassVar
@@ -32,6 +33,14 @@ class Reader:
     def is_file(self, cell: str) -> bool:
         """Whether the cell is the name of a file, and not the thing itself."""
         return True
+
+    def files(self, cell: str) -> Sequence[str]:
+        """The files that reading a cell opens: of a directory, those in it."""
+        if not self.is_file(cell):
+            return ()
+        if not os.path.isdir(cell):
+            return (cell,)
+        return [entry.path for entry in os.scandir(cell) if entry.is_file() and not entry.name.startswith(".")]
 
     def fit(self, cells: Sequence[str]) -> None:
         """Learn from the cells of the training split what reading needs, such as a tokenizer's vocabulary."""

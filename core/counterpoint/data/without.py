@@ -28,8 +28,9 @@ class Without(Dataset):
 
     def __init__(self, *, of: Data, samples: str, split: str = "train"):
         self.data = of(split)
+        self.made_of, self.samples = [self.data], Path(samples).expanduser()
         count = len(self.data)
-        gone = _numbers(Path(samples).expanduser(), count) if split == "train" else []
+        gone = _numbers(self.samples, count) if split == "train" else []
         self.kept = np.setdiff1d(np.arange(count), gone)
         if not len(self.kept):
             raise DataError(f"data 'without': {name_of(samples)} names all {count} samples")
@@ -38,6 +39,9 @@ class Without(Dataset):
             {name: np.asarray(column)[self.kept] for name, column in getattr(self.data, table, {}).items()}
             for table in ("groups", "labels")
         )
+
+    def files(self) -> list[str]:
+        return [*super().files(), str(self.samples)]
 
     def assets(self) -> dict[str, str]:
         return getattr(self.data, "assets", dict)()

@@ -7,6 +7,7 @@ Dimensions: N series, C channels (leads), L samples in time. Recordings in files
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Literal
 
@@ -71,7 +72,7 @@ class Arrays(Dataset):
         chosen, splits = choose(split)
         train = series[choose("train")[0]] if scaling == "dataset" else series[:0]
         self.series, self.lengths = torch.from_numpy(scaled(series[chosen], scaling, train)), lengths[chosen]
-        self.modality, self.classes = modality, {}
+        self.path, self.modality, self.classes = path, modality, {}
         self.groups, identities_of = {}, {}
         for name in groups:
             ids, names = _classes(columns[name])
@@ -98,6 +99,9 @@ class Arrays(Dataset):
             splits=splits,
             in_memory=True,
         )
+
+    def files(self) -> list[str]:
+        return [os.path.expanduser(self.path)]
 
     def inputs(self, index: int) -> dict[str, Tensor]:
         return {self.modality: self.series[index, :, : self.lengths[index]]}

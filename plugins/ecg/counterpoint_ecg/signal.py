@@ -76,6 +76,9 @@ class Signal(Reader):
         self.arrays = Arrays(key=key, rate=rate, layout=layout)
         self.expected: dict[str, Any] = {}
 
+    def files(self, cell: str) -> list[str]:
+        return wfdb_files.files(cell) if cell.endswith(".hea") else [cell]
+
     def given(self) -> dict[str, Any]:
         return {} if self.rate is None else {"rate": float(self.rate)}
 

@@ -61,6 +61,32 @@ def _read(path: str, record: Any, signals: list[int], start: int, stop: int) -> 
 # ---- headers ----
 
 
+def files(path: str) -> list[str]:
+    """The header, and every file that it names, of its segments too; of a damaged header, itself."""
+    names, segments = _named(path)
+    if not segments:
+        return [path, *(_beside(path, name) for name in names)]
+    headers = [_beside(path, f"{name}.hea") for name in names]
+    return [path, *headers, *(_beside(path, name) for header in headers for name in _named(header)[0])]
+
+
+def _named(path: str) -> tuple[list[str], bool]:
+    """The files, or the segments, that a header names, as far as it is one, and whether they are segments."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read(MAX_HEADER)
+    except OSError:
+        return [], False
+    lines = [words for words in map(str.split, text.splitlines()) if words and not words[0].startswith("#")]
+    names = [name for name in dict.fromkeys(words[0] for words in lines[1:]) if name != "~"]
+    try:
+        for name in names:
+            _check_name(name)
+    except ValueError:
+        return [], False
+    return names, bool(lines) and "/" in lines[0][0]
+
+
 def _stem(path: str) -> str:
     """The record as wfdb is to be told: absolute, so that it is never taken for an address on the network."""
     return os.path.abspath(path).removesuffix(".hea")

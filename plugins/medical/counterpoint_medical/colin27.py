@@ -25,6 +25,7 @@ from counterpoint_medical.volume import resampled
 
 SPLITS = ("train", "test")
 FOLDER = "usr/share/mricron/templates"
+VOLUME, ATLAS, NAMES = FILES = ("ch2.nii.gz", "aal.nii.gz", "aal.nii.txt")
 MIDLINE = 90  # the voxel of x = 0 mm, of 181 from left to right
 
 AREAS = {  # area -> how the names of its regions begin
@@ -64,7 +65,8 @@ class Colin27(Dataset):
                 f"data 'medical.colin27': expected a size of 2 or more, spacing above 0, count of 1 or more; "
                 f"got {size}, {spacing}, {count}"
             )
-        brain, atlas, names = _halves(str(self.sources[0].find() / FOLDER))
+        self.folder = self.sources[0].find() / FOLDER
+        brain, atlas, names = _halves(str(self.folder))
         train, own = (_coarse(brain[name], spacing) for name in ("train", split))
         self.size, self.half = size, (own - train.mean()) / train.std()
         area, region = _regions(names)
@@ -81,6 +83,9 @@ class Colin27(Dataset):
             in_memory=True,
         )
 
+    def files(self) -> list[str]:
+        return [str(self.folder / name) for name in FILES]
+
     def inputs(self, index: int) -> dict[str, Tensor]:
         patch = self.half.new_full((1, *[self.size] * 3), float(self.half[0, 0, 0]))  # a corner is air
         to, of = [0], [0]
@@ -95,7 +100,7 @@ class Colin27(Dataset):
 @cache
 def _halves(folder: str) -> tuple[dict[str, Tensor], dict[str, np.ndarray], list[str]]:
     """split -> float32 (D, H, W), a hemisphere beside its mirror image; split -> regions int (D, H, W), 0 in the mirror; names."""
-    volume, atlas = (_read(Path(folder) / name) for name in ("ch2.nii.gz", "aal.nii.gz"))
+    volume, atlas = (_read(Path(folder) / name) for name in (VOLUME, ATLAS))
     if volume.shape != atlas.shape or volume.shape[2] != 2 * MIDLINE + 1:
         raise DataError(f"{folder}: volumes of shapes {volume.shape} and {atlas.shape}; expected Colin27 at 1 mm")
     brain, regions = {}, {}
@@ -105,7 +110,7 @@ def _halves(folder: str) -> tuple[dict[str, Tensor], dict[str, np.ndarray], list
         own = atlas[..., ::turn].astype(np.int64)
         own[..., MIDLINE:] = 0
         regions[split] = own
-    return brain, regions, _names(Path(folder) / "aal.nii.txt")
+    return brain, regions, _names(Path(folder) / NAMES)
 
 
 def _read(path: Path) -> np.ndarray:

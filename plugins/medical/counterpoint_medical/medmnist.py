@@ -31,7 +31,7 @@ class MedMNIST(Dataset):
     def __init__(self, *, path: str, modality: str = "image", split: str = "train"):
         if split not in SPLITS:
             raise DataError(f"data 'medical.medmnist' has no split {split!r}{suggest(split, SPLITS)}")
-        full = Path(path).expanduser()
+        self.path = full = Path(path).expanduser()
         check_file(full)
         with reading(full):
             images, labels = _read(full, split)
@@ -47,6 +47,9 @@ class MedMNIST(Dataset):
             splits=SPLITS,
             in_memory=True,
         )
+
+    def files(self) -> list[str]:
+        return [str(self.path)]
 
     def inputs_of(self, index: Tensor) -> dict[str, Tensor]:
         return {self.modality: self.images[index].float() / 255.0}

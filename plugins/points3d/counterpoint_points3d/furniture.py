@@ -64,7 +64,7 @@ class Furniture(Dataset):
     ):
         if not 4 <= points <= KEPT:
             raise ComponentError(f"data 'points3d.furniture': points is 4 to {KEPT}; got {points}")
-        folder = FURNITURE.find() / FOLDER
+        self.folder = folder = FURNITURE.find() / FOLDER
         catalogue = [piece for library in _libraries(folder) for piece in _pieces(library)]
         names = [piece.name.lower() for piece in catalogue]
         column = None if holdout_by == "name" else _exactly(holdout, [f"{p.library}/{p.model}" for p in catalogue])
@@ -87,6 +87,9 @@ class Furniture(Dataset):
             splits=splits,
             in_memory=True,
         )
+
+    def files(self) -> list[str]:
+        return [str(library) for library in _libraries(self.folder)]
 
     def inputs(self, index: int) -> dict[str, Tensor]:
         picked = np.random.permutation(KEPT)[: self.points]

@@ -71,7 +71,8 @@ class Camera(Dataset):
         for source in SOURCES.values():
             source.find()
         folder = prepared("video.camera", f"{RECIPE}-{size}", lambda folder: _decode(folder, size))
-        self.films = [torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in FILES]
+        self.prepared = [folder / f"{name}.npy" for name in FILES]
+        self.films = [torch.from_numpy(np.load(path, mmap_mode="c")) for path in self.prepared]
         self.frames = frames
         self.spans = [
             (video, start, SPEEDS[speed], speed)
@@ -93,6 +94,9 @@ class Camera(Dataset):
             splits=SPLITS,
             in_memory=True,
         )
+
+    def files(self) -> list[str]:
+        return [str(path) for path in self.prepared]
 
     def inputs(self, index: int) -> dict[str, Tensor]:
         video, start, step, _ = self.spans[index]

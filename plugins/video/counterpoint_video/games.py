@@ -69,6 +69,9 @@ class Games(Dataset):
             in_memory=True,
         )
 
+    def files(self) -> list[str]:
+        return [str(self.file)]
+
     def inputs_of(self, index: Tensor) -> dict[str, Tensor]:
         return {"video": self.film[index][:, None]}
 
