@@ -492,3 +492,12 @@ def test_out_of_memory_says_which_micro_batch_to_try(error, micro, kept, said, t
     message = _reason(error, recipe, loop, run)
     assert message.startswith("out of memory at 10 steps; ") and len(message.splitlines()) == 1
     assert said.format(run=tmp_path) in message
+
+
+@pytest.mark.xdist_group("forked")
+@pytest.mark.fault("R11")
+def test_a_rate_that_no_weight_can_hold_is_said(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    refused = command(tmp_path, "fit", "recipe.yaml", "optimizer.lr=1e39")
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "error: the optimizer has a number that the weights cannot hold: lower optimizer.lr" in refused.stderr

@@ -195,6 +195,8 @@ def _reason(error: Exception, recipe: Recipe, loop, run: Run) -> str | None:
             f"with several processes every weight that learns must take part in the loss; {', '.join(unused[:8])}: not used. "
             "Freeze them with tune, or set trainer.strategy: ddp_find_unused_parameters_true, which is slower"
         )
+    if "without overflow" in text:
+        return f"the optimizer has a number that the weights cannot hold: lower optimizer.lr ({text[:200]})"
     if "loading state_dict for Loop" in text or "loaded state dict" in text:
         return f"the checkpoint in {run.folder} does not fit the recipe: {' '.join(text.split())[:300]}"
     if (who := processes.dead_soon() if any(words in text for words in LOST) else processes.dead()) is not None:
