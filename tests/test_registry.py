@@ -1,5 +1,6 @@
 """Names become components; a name, a target or a signature that is wrong says whose it is and what to do."""
 
+import gc
 import random
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from counterpoint import builtin, registry, targets
 from counterpoint.errors import ComponentError, CounterpointError, DataError
+from counterpoint.importing import set_aside
 from counterpoint.markers import KINDS, Given, Use
 from counterpoint.packs import Discovery, Fault, Pack
 from counterpoint.registry import Component, Registry
@@ -287,6 +289,22 @@ def test_importing_a_component_neither_prints_nor_seeds(capsys):
     component("part", module="loud").load()
     assert random.getstate() == state
     assert capsys.readouterr().out == ""
+
+
+def test_what_the_first_imports_make_is_set_aside_and_garbage_is_collected_again(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    kept = gc.get_freeze_count()
+    with set_aside():
+        assert gc.isenabled()
+    assert gc.get_freeze_count() == kept
+    monkeypatch.delitem(sys.modules, "torch")
+    try:
+        with pytest.raises(ImportError), set_aside():
+            assert not gc.isenabled()
+            raise ImportError
+        assert gc.isenabled() and gc.get_freeze_count() > kept
+    finally:
+        gc.unfreeze()
 
 
 def test_summaries_are_read_without_importing(python, parts):

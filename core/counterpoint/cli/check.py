@@ -9,10 +9,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from counterpoint.assembly import assemble
-    from counterpoint.recipe import load
-    from counterpoint.start import check_start
-    from counterpoint.trial import try_out
+    from counterpoint.importing import set_aside
+
+    with set_aside():
+        from counterpoint.assembly import assemble
+        from counterpoint.recipe import load
+        from counterpoint.start import check_start
+        from counterpoint.trial import try_out
 
     recipe = load(args.recipe, args.overrides)
     for _, stage in recipe.stage_recipes():
