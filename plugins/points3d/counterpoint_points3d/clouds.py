@@ -24,6 +24,11 @@ def real(data: Tensor, mask: Tensor | None) -> Tensor:
     return data if mask is None else data.masked_fill(~mask[:, None], 0)
 
 
+def with_points(data: Tensor, points: Tensor) -> Tensor:
+    """`data` (n, C, P) with `points` (n, 3, P) in the place of its own; nothing is copied where there are no other channels."""
+    return points if data.shape[1] == 3 else torch.cat([points, data[:, 3:]], 1)
+
+
 def real_points(data: Tensor, mask: Tensor | None) -> Tensor:
     """bool (n, P): which points are real, all where no mask says otherwise."""
     return torch.ones(len(data), data.shape[-1], dtype=torch.bool, device=data.device) if mask is None else mask

@@ -16,7 +16,7 @@ from counterpoint.markers import Given
 from counterpoint.randomness import Draw
 from counterpoint.views.generator import Augmentation
 from counterpoint.views.noise_bank import stretches, white
-from counterpoint_points3d.clouds import radius, real
+from counterpoint_points3d.clouds import radius, real, with_points
 from counterpoint_points3d.views.numbers import check_range, normal_per_point
 
 Axis = Literal["x", "y", "z"]
@@ -88,8 +88,7 @@ class Scale(Augmentation):
     def augment(self, data: Tensor, mask: Tensor | None, draw: Draw) -> Tensor:
         exponent = draw.uniform(3 if self.per_axis else 1, 1, low=math.log(self.low), high=math.log(self.high))
         factor = exponent.exp().to(data.dtype)  # (n, 1 or 3, 1)
-        scaled = data.clone()
-        scaled[:, :3].mul_(factor)
+        scaled = with_points(data, data[:, :3] * factor)
         if self.normals and self.per_axis:
             bent = data[:, 3:6] / factor
             scaled[:, 3:6] = bent / bent.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
@@ -111,9 +110,8 @@ class Translate(Augmentation):
 
     def augment(self, data: Tensor, mask: Tensor | None, draw: Draw) -> Tensor:
         step = draw.uniform(3, 1, low=-self.reach, high=self.reach).to(data.dtype)
-        moved = data.clone()
-        moved[:, :3].add_(step * radius(data[:, :3], mask))
-        return real(moved, mask)
+        points = data[:, :3]
+        return real(with_points(data, points + step * radius(points, mask)), mask)
 
 
 class Jitter(Augmentation):
@@ -135,9 +133,8 @@ class Jitter(Augmentation):
 
     def augment(self, data: Tensor, mask: Tensor | None, draw: Draw) -> Tensor:
         noise = self._noise(draw, data.shape[-1]).mul_(self.sigma).clamp_(-self.clip, self.clip).to(data.dtype)
-        moved = data.clone()
-        moved[:, :3].add_(noise.mul_(radius(data[:, :3], mask)))
-        return real(moved, mask)
+        points = data[:, :3]
+        return real(with_points(data, points + noise.mul_(radius(points, mask))), mask)
 
     def _noise(self, draw: Draw, count: int) -> Tensor:
         """(n, 3, count): memory of its own."""
