@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from types import ModuleType
@@ -33,12 +33,6 @@ def as_autocast(device: str) -> torch.dtype:
     """bfloat16 where autocast is on with it, else float32: what a loss may multiply in when its encoders did."""
     on = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
     return torch.bfloat16 if on else torch.float32
-
-
-def in_full(like: Tensor) -> AbstractContextManager:
-    """Autocast turned off; entering that context takes as long as a small product, so nothing where it is off."""
-    kind = like.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def products_dtype() -> torch.dtype:

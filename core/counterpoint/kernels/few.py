@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import softplus
 
-from counterpoint.kernels.kept import slopes
+from counterpoint.kernels import kept
 from counterpoint.kernels.pairs import RANGE
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.kernels.tiled import refuse_second_derivative
@@ -26,6 +26,7 @@ class Table:
 
     def __init__(self, a: Tensor, b: Tensor, scale: float | Tensor):
         self.values = torch.mm(a, b.T).mul_(scale)
+        self.diagonal = self.values.diagonal()
         low, high = torch.aminmax(self.values)
         self.bounded = float(high) - float(low) <= RANGE
         if self.bounded:
@@ -34,7 +35,7 @@ class Table:
     def leave_out(self, out: Tensor | None) -> None:
         """bool (N, M), true = out, or None: the diagonal."""
         nothing = 0.0 if self.bounded else -torch.inf
-        self.values.fill_diagonal_(nothing) if out is None else self.values.masked_fill_(out, nothing)
+        self.diagonal.fill_(nothing) if out is None else self.values.masked_fill_(out, nothing)
 
     def sums(self, dim: int) -> Tensor:
         return self.values.sum(dim) if self.bounded else log_sum_exp(self.values, dim)
@@ -47,13 +48,14 @@ class Table:
         slope = torch.sigmoid(sums - positive)
         return softplus(sums - positive, threshold=40), slope, slope.clone()
 
-    def gradient(self, lines: list[tuple[Tensor, Tensor, int]]) -> Tensor:
-        """(N, M), in the place of the table: by the logits, from (sums, slope, dim) of rows, columns or both."""
+    def gradient(self, sums: Tensor, slopes: Tensor, dims: list[int]) -> Tensor:
+        """(N, M), in the place of the table: by the logits, from sums and slopes of rows (dim 1), columns (dim 0) or both."""
         if not self.bounded:
-            return slopes(self.values, lines, False)
-        (_, by_line, dim), *others = lines
-        by_line = by_line.unsqueeze(dim)
-        return self.values.mul_(by_line + others[0][1].unsqueeze(others[0][2]) if others else by_line)
+            return kept.slopes(self.values, list(zip(sums, slopes, dims)), False)
+        if len(dims) == 2:
+            rows, columns = slopes.unbind()
+            return self.values.mul_(rows.unsqueeze(1) + columns)
+        return self.values.mul_(slopes.T if dims == [1] else slopes)
 
 
 class FewPairs(Function):
@@ -65,7 +67,7 @@ class FewPairs(Function):
     @staticmethod
     def forward(ctx, queries: Tensor, keys: Tensor, scale: float | Tensor, out: Tensor | None, alpha: float) -> Tensor:
         table = Table(queries, keys, scale)
-        positive = table.values.diagonal().clone()
+        positive = table.diagonal.clone()
         table.leave_out(out)
         dims = [dim for dim, share in ((1, alpha), (0, 1 - alpha)) if share]
         sums = torch.stack([table.sums(dim) for dim in dims])
@@ -74,7 +76,7 @@ class FewPairs(Function):
             terms, slope, weight = (x * x.new_tensor([[2 * alpha], [2 - 2 * alpha]]) for x in (terms, slope, weight))
         if any(ctx.needs_input_grad):
             share = scale / sums.numel()
-            gradient = table.gradient(list(zip(sums, slope.mul_(share), dims)))
+            gradient = table.gradient(sums, slope.mul_(share), dims)
             gradient.diagonal().copy_(weight.sum(0).mul_(-share))
             _keep(ctx, scale, (gradient @ keys, gradient.T @ queries), queries)
         return terms.mean()
@@ -101,7 +103,8 @@ class FewViews(Function):
         if any(ctx.needs_input_grad):
             share = scale / terms.numel()
             by_row = torch.zeros_like(sums).index_add_(0, pairs.flatten(), slope.mul_(share).flatten())
-            gradient = table.gradient([(sums, by_row, 1), (sums, by_row, 0)])  # of both roles of a row
+            both = [x.expand(2, -1) for x in (sums, by_row)]  # roles of a row
+            gradient = table.gradient(*both, [1, 0])
             gradient[pairs, pairs.flip(0)] = weight.sum(0).mul_(-share)
             _keep(ctx, scale, (gradient @ z,), 0.5 * z)
         return terms.mean()
@@ -120,4 +123,4 @@ def _keep(ctx, scale: float | Tensor, by_rows: tuple[Tensor, ...], rows: Tensor)
 
 def _times(ctx, grad: Tensor) -> list[Tensor | None]:
     refuse_second_derivative()
-    return [None if kept is None else kept * grad for kept in ctx.saved_tensors]
+    return [None if saved is None else saved * grad for saved in ctx.saved_tensors]

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from counterpoint.kernels.dispatch import in_full
 from counterpoint.kernels.few import FewPairs
 from counterpoint.kernels.identities import Rule, counts, out_of
 from counterpoint.kernels.pairs import KeptPairs
@@ -24,6 +23,7 @@ from counterpoint.kernels.softmax import Stats, are_few, precise, scaled, softma
 from counterpoint.precision import no_autocast
 
 Denominator = Literal["all", "negatives"]
+SHARES = {"forward": 1.0, "both": 0.5}  # of forward, by the name of a direction
 
 
 class Grouped:
@@ -92,13 +92,13 @@ def info_nce(
 
 def _few(queries: Tensor, keys: Tensor, temperature: float | Tensor, exclude: Rule | None, alpha: float) -> Tensor:
     out = None if exclude is None else out_of(_covering(exclude, None), None)
-    with in_full(queries):
+    with no_autocast(queries.device.type):
         return FewPairs.apply(queries, keys, 1.0 / temperature, out, alpha)
 
 
 def share_of_forward(direction: float | str) -> float:
     """forward: 1, both: 1/2, or the number itself; ValueError for anything else."""
-    alpha = {"forward": 1.0, "both": 0.5}.get(direction, direction)
+    alpha = SHARES.get(direction, direction)
     if isinstance(alpha, str) or not 0 <= alpha <= 1:
         raise ValueError(f"info_nce: direction is 'forward', 'both' or a number in [0, 1]; got {direction!r}")
     return float(alpha)
@@ -112,7 +112,7 @@ def _mix(terms, alpha: float) -> Tensor:
 
 
 def _check(queries, keys, positives, extra, alpha, smoothing, denominator, reduction) -> None:
-    n, m, grouped = len(queries), len(keys), isinstance(positives, Grouped)
+    n, m, grouped = queries.shape[0], keys.shape[0], isinstance(positives, Grouped)
     if positives is None and n != m:
         raise ValueError(f"info_nce: key i is the positive of query i, but there are {n} queries and {m} keys")
     if isinstance(positives, Tensor) and alpha < 1:

@@ -72,7 +72,7 @@ def _form(queries: Tensor, keys: Tensor, tiled: bool | None):
 def are_few(queries: Tensor, scale: float | Tensor) -> bool:
     """Whether pairs (N, D) with one scale are few enough for one kept table on a CPU."""
     one_scale = not isinstance(scale, Tensor) or scale.ndim == 0
-    return one_scale and queries.ndim == 2 and not queries.is_cuda and 0 < len(queries) ** 2 <= DENSE
+    return one_scale and queries.ndim == 2 and not queries.is_cuda and 0 < queries.shape[0] ** 2 <= DENSE
 
 
 def precise(queries: Tensor, keys: Tensor, scale: float | Tensor) -> tuple[Tensor, Tensor, float | Tensor]:
