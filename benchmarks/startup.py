@@ -5,7 +5,8 @@
 `counterpoint --help`, `counterpoint list` and `counterpoint check RECIPE`, each in fresh interpreters, the least of
 several: wall seconds, and CPU seconds, which other work on the machine changes less. Beside `check` stands what a bare
 interpreter takes to import what the recipe's components import. Modules are compiled already, as in an installed package,
-after the first of the repeats. Writes benchmarks/results/startup.json.
+after the first of the repeats. The bare interpreter looks for garbage as it imports, which `check` does not, so that it may well
+take less than its imports. Writes benchmarks/results/startup.json.
 """
 
 from __future__ import annotations
