@@ -106,6 +106,9 @@ def _unit(keys: Tensor, count: int) -> Tensor:
     return _shift(numbers, 40).to(torch.float32).mul_(2.0**-24)
 
 
+torch.tensor([-0.0]).log1p()  # where MKL computes it, it takes nine times as long until it has met a negative zero
+
+
 class Draw:
     """Random numbers for the n rows of one view, each row keyed by its sample.
 
@@ -132,8 +135,11 @@ class Draw:
         """int64 (times * n,): the keys of the rows in the next calls."""
         calls = range(self.calls + 1, self.calls + 1 + times)
         self.calls += times
-        first, *more = [self.ids ^ _signed(key(self.seed, call)) for call in calls]
-        return splitmix64(torch.cat([first, *more]) if more else first)
+        seeds = [key(self.seed, call) for call in calls]  # of 63 bits
+        if _on_host(self.ids, times):
+            numbers = _unsigned(self.ids) ^ np.array(seeds, np.uint64)[:, None]
+            return torch.from_numpy(_hashed(numbers.reshape(-1)).view(np.int64))
+        return splitmix64(torch.cat([self.ids ^ seed for seed in seeds]))
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """float32 (n, *shape) in [low, high)."""
@@ -153,7 +159,7 @@ class Draw:
         """float32 (n, *shape) of the standard normal distribution."""
         count = math.prod(shape)
         if count <= self.SMALL:
-            u, v = _unit(self._row_keys(2), count).chunk(2)
+            u, v = _unit(self._row_keys(2), count).view(2, len(self), count)
             values = u.neg_().log1p_().mul_(-2.0).sqrt_().mul_(v.mul_(2.0 * torch.pi).cos_())  # Box-Muller
         else:
             values = self._generate(self._row_keys(), count, "normal_")
