@@ -291,8 +291,8 @@ class Outputs:
 
     def zero(self) -> Tensor:
         """A zero connected to every student embedding, so that no parameter is left without a gradient."""
-        empty = (e.z[:0].sum() for e in self.student)  # of no row: nothing is read, and what is not finite adds nothing
-        return sum(empty, torch.zeros((), device=self.batch.index.device))
+        z = [e.z for e in self.student]
+        return _Zero.apply(*z) if z else torch.zeros((), device=self.batch.index.device)
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> Outputs:
         """The same Outputs with `fn` applied to every tensor."""
@@ -300,6 +300,20 @@ class Outputs:
 
     def __iter__(self) -> Iterator[Encoded]:
         return iter(self.student)
+
+
+class _Zero(torch.autograd.Function):
+    """A zero whose gradient by every tensor is zero, whatever is in them: one number each, not a table of them."""
+
+    @staticmethod
+    def forward(ctx, *tensors: Tensor) -> Tensor:
+        ctx.shapes = [x.shape for x in tensors]
+        return tensors[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
+        nothing = torch.zeros_like(grad)
+        return tuple(nothing.expand(shape) for shape in ctx.shapes)
 
 
 def align(query: Encoded, key: Encoded) -> Pair:

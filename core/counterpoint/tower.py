@@ -70,10 +70,12 @@ class Tower(nn.Module):
     def forward(self, view: View, number: int, later: bool = False) -> Encoded:
         """The Encoded of a view; `later` leaves a head that wants the whole batch to `project`, z being (n, 1) till then."""
         with _running_statistics(self) if self.training and len(view) == 1 else nullcontext():
-            features = self.features(view)
-            z, seen = _precise(features.h[:, :1]), features._asdict()
-            encoded = Encoded(self.modality, view.role, number, view.row, z, **seen, meta=view.meta)
-            return encoded if later and self.whole_batch else self.project(encoded)
+            h, tokens, mask, map, layers = self.features(view)
+            z = _precise(h[:, :1]) if later and self.whole_batch else h
+            encoded = Encoded(
+                self.modality, view.role, number, view.row, z, h, tokens, mask, map, meta=view.meta, layers=layers
+            )
+            return encoded if z is not h else self.project(encoded)
 
     def project(self, e: Encoded) -> Encoded:
         """What the head makes of h and tokens, in the place of z."""

@@ -78,7 +78,7 @@ class FewPairs(Function):
             share = scale / sums.numel()
             gradient = table.gradient(sums, slope.mul_(share), dims)
             gradient.diagonal().copy_(weight.sum(0).mul_(-share))
-            _keep(ctx, scale, (gradient @ keys, gradient.T @ queries), queries)
+            _keep(ctx, scale, (gradient @ keys, gradient.T @ queries), queries, 1.0)
         return terms.mean()
 
     @staticmethod
@@ -106,7 +106,7 @@ class FewViews(Function):
             both = [x.expand(2, -1) for x in (sums, by_row)]  # roles of a row
             gradient = table.gradient(*both, [1, 0])
             gradient[pairs, pairs.flip(0)] = weight.sum(0).mul_(-share)
-            _keep(ctx, scale, (gradient @ z,), 0.5 * z)
+            _keep(ctx, scale, (gradient @ z,), z, 0.5)
         return terms.mean()
 
     @staticmethod
@@ -115,9 +115,11 @@ class FewViews(Function):
         return by_z, by_scale, None, None, None
 
 
-def _keep(ctx, scale: float | Tensor, by_rows: tuple[Tensor, ...], rows: Tensor) -> None:
-    """Saves the gradients: `by_rows`, and that of the scale, from the first of them."""
-    by_scale = (by_rows[0] * rows).sum() / scale if isinstance(scale, Tensor) and scale.requires_grad else None
+def _keep(ctx, scale: float | Tensor, by_rows: tuple[Tensor, ...], rows: Tensor, share: float) -> None:
+    """Saves the gradients: `by_rows`, and that of the scale, from `share` of the first of them."""
+    by_scale = (
+        (by_rows[0] * (share * rows)).sum() / scale if isinstance(scale, Tensor) and scale.requires_grad else None
+    )
     ctx.save_for_backward(by_scale, *by_rows)
 
 

@@ -27,12 +27,14 @@ def stack_views(outputs: Outputs, pairs: str = "all") -> Stack:
     """Every row of every view but the negatives, whether or not its sample is in the other views."""
     views = outputs.views()
     ids = torch.cat([outputs.ids(e) for e in views])
-    starts = torch.tensor([0, *(len(e.row) for e in views)]).cumsum(0).tolist()
-    positions = [replace(e, z=torch.arange(a, b, device=ids.device)) for e, a, b in zip(views, starts, starts[1:])]
-    found = replace(outputs, student=positions).pairs(pairs)
-    first, second = ([p.q for p in found], [p.k for p in found])
-    nothing = [ids[:0]]
-    return Stack(torch.cat([e.z for e in views]), ids, (torch.cat(first + nothing), torch.cat(second + nothing)))
+    places = torch.arange(len(ids), device=ids.device).split([len(e.row) for e in views])
+    found = replace(outputs, student=[replace(e, z=z) for e, z in zip(views, places)]).pairs(pairs)
+    first, second = (_joined(part, ids) for part in ([p.q for p in found], [p.k for p in found]))
+    return Stack(torch.cat([e.z for e in views]), ids, (first, second))
+
+
+def _joined(parts: list[Tensor], like: Tensor) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat([*parts, like[:0]])
 
 
 def join(views: list[Encoded]) -> Encoded:
