@@ -12,6 +12,7 @@ from counterpoint.data.dataset import Dataset, Spec
 from counterpoint.data.files import Files
 from counterpoint.data.guard import Skipped
 from counterpoint.data.loader import Loader
+from counterpoint.data.reader import Reader
 from counterpoint.errors import ComponentError, DataError, TrainingError
 from counterpoint.evaluate.embed import loader
 
@@ -123,7 +124,7 @@ def test_a_healthy_loader_gives_every_batch_and_can_be_asked_again():
 
 
 def test_files_tell_which_they_are():
-    class Plain:
+    class Plain(Reader):
         def is_file(self, cell):
             return cell.endswith(".wav")
 
