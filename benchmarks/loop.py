@@ -7,13 +7,15 @@ PyTorch; `parts`, the same loop by hand over this project's reading, views, towe
 Trainer as it comes with `self.log` every step; `counterpoint`, what `counterpoint fit` runs: default callbacks, logging
 and checkpoints. Printed are steps a second as a share of those of each other row. The ratio to `parts` is the loop's own; to
 `bare`, also what it costs that every view is made from a seed of its own. Every row runs in a process of its own on one thread. Times are CPU seconds of the process (device
-included on CUDA), the least of several epochs. Writes benchmarks/results/loop.json.
+included on CUDA), the least of several epochs in each of three rounds. Writes benchmarks/results/loop.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import platform
 import sys
 import tempfile
@@ -48,6 +50,7 @@ from counterpoint.views.signal import Noise
 RESULTS = Path(__file__).parent / "results" / "loop.json"
 BATCH, FEATURES, SIGMA, TEMPERATURE, LR = 64, 64, 0.1, 0.1, 1e-3
 BATCHES = 200  # in an epoch
+ROUNDS = 3  # of all rows in turn: a machine is not always equally fast
 SIZES = {"1 ms": (96, 1), "20 ms": (768, 2)}  # about what a bare step takes: width and depth of the MLP
 GOALS = {"1 ms": 0.70, "20 ms": 0.98}  # the loop's steps a second as a share of those of the bare loop
 PEERS = ("bare", "parts", "lightning")
@@ -111,6 +114,7 @@ class Timed(Callback):
 
 def by_hand(batches, step: Callable, parameters, epochs: int) -> Clock:
     """`step(batch, number)` gives the loss; every tenth is read, as a person would to see it fall."""
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # set by importing Lightning, 0.1 ms a step: not by hand
     optimizer, clock, number = torch.optim.AdamW(parameters, lr=LR), Clock(), 0
     factor, steps = cosine(), epochs * BATCHES
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, steps))
@@ -216,13 +220,14 @@ def main(epochs: int) -> None:
     print(f"batch {BATCH}, on {where}\n{'':22}{'ms a step':>12}{'steps/s':>10}{heads}{'goal':>8}  (x bare)")
     rows = []
     for size, goal in GOALS.items():
-        seconds = {}
-        for name in ROWS:
+        seconds = dict.fromkeys(ROWS, math.inf)
+        for name in [*ROWS] * ROUNDS:
             found = apart(__file__, name, size, epochs)
             if isinstance(found, str):
                 sys.exit(f"{name} at {size}: {found}")
-            seconds[name] = found
-            ratios = {f"of_{peer}": seconds[peer] / seconds[name] for peer in PEERS if peer in seconds}
+            seconds[name] = min(seconds[name], found)
+        for number, name in enumerate(ROWS):
+            ratios = {f"of_{peer}": seconds[peer] / seconds[name] for peer in PEERS if peer in [*ROWS][: number + 1]}
             row = {"size": size, "name": name, "seconds": seconds[name], **ratios}
             row |= {"goal": goal} if name == "counterpoint" else {}
             rows.append(row)
