@@ -13,6 +13,7 @@ import torch
 from building import Gradients, loop, towers, train
 from counterpoint.data.plan import cut
 from counterpoint.errors import DataError
+from counterpoint.kernels import softmax
 from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.objectives.moco import MoCo
 from counterpoint.optim import sgd
@@ -51,7 +52,9 @@ class Some(ViewGenerator):
 
 
 def main(path: str, size: str) -> None:
-    size = int(size)
+    size, softmax.DENSE = int(size), 100  # the larger contrasts in tiles, which the ranks divide
+    plain, calls = softmax.by_parts, []
+    softmax.by_parts = lambda *given: calls.append(1) or plain(*given)
     torch.set_num_threads(1)
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     objectives = {
@@ -76,7 +79,7 @@ def main(path: str, size: str) -> None:
     in_order = lambda order, rng: cut(np.arange(order.size), order)  # noqa: E731
     train(module, data, batch=8, callbacks=[seen], world=world, rank=rank, sampler=in_order)
     state = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
-    torch.save({"gradients": seen.seen, "state": state}, f"{path}.{rank}")
+    torch.save({"gradients": seen.seen, "state": state, "divided": len(calls)}, f"{path}.{rank}")
 
 
 if __name__ == "__main__":

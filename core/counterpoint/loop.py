@@ -29,7 +29,7 @@ from counterpoint.batch_statistics import counting, share
 from counterpoint.data.plan import Order
 from counterpoint.errors import ComponentError, TrainingError
 from counterpoint.gather import active, gather
-from counterpoint.kernels import as_autocast, products
+from counterpoint.kernels import as_autocast, divided, products
 from counterpoint.meter import Meter
 from counterpoint.micro_batch import joined, recomputed
 from counterpoint.momentum import MomentumTowers
@@ -117,7 +117,7 @@ class Loop(LightningModule):
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         outputs = self.outputs(batch, step, self.current_epoch)
         device = self.device.type
-        with products(as_autocast(device)), no_autocast(device):
+        with products(as_autocast(device)), no_autocast(device), divided(self.trainer.world_size):
             total, parts = self.contrast(outputs)
         if any(pipeline.trainable for pipeline in self.pipelines.values()):
             taught, more = view_losses(self, batch, step)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from counterpoint.kernels import identities, reference
 from counterpoint.kernels.dispatch import fused_for, products_dtype
+from counterpoint.kernels.divided import by_parts, is_divided
 from counterpoint.kernels.identities import Rule
 from counterpoint.kernels.kept import KeptSoftmax
 from counterpoint.kernels.plan import Plan, ranked, reorder
@@ -55,7 +56,11 @@ def softmax_stats(
         queries, keys, scale = precise(queries, keys, scale)
         average = _mean(queries, keys, scale, exclude, only) if mean else None
         form = _form(queries, keys, tiled)
-        if form is _tiled and one and _is_symmetric(scale, exclude, only):
+        symmetric = form is _tiled and one and _is_symmetric(scale, exclude, only)
+        if form is _tiled and is_divided(queries, keys, symmetric):
+            rows, cols = by_parts(form, scaled(queries, scale), keys, exclude, only, columns)
+            return Stats(rows, average, cols)
+        if symmetric:
             rows = _self_tiled(queries, scale, exclude, only)
             return Stats(rows, average, rows if columns else None)
         rows, cols = form(scaled(queries, scale), keys, exclude, only, columns)
