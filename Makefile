@@ -48,7 +48,7 @@ docs: $(READY)
 PACKS_TO_RUN ?= $(notdir $(PACKS))
 bench: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	for part in loss loop end_to_end views startup speed; do $(BIN)/python -W ignore benchmarks/$$part.py || exit 1; done
+	for part in loss ranks loop end_to_end views startup speed; do $(BIN)/python -W ignore benchmarks/$$part.py || exit 1; done
 	$(BIN)/python benchmarks/throughput.py $(PACKS_TO_RUN)
 	for pack in $(PACKS_TO_RUN); do $(BIN)/python benchmarks/quickstart.py $$pack || exit 1; done
 
