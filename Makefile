@@ -21,11 +21,12 @@ test-all: $(READY)
 
 # Kills, damage, bad input, hostile files: ROUNDS times as many as in `make test`; records the table that the README shows.
 ROUNDS ?= 10
+EXTRAS := $(foreach pack,$(notdir $(PACKS)),$(if $(EXTRA_$(pack)),-e 'plugins/$(pack)[$(EXTRA_$(pack))]'))
 test-faults: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(EXTRAS)
 	$(BIN)/python benchmarks/faults.py --rounds $(ROUNDS)
 
 # Each pack from its wheel, with the core's wheel alone beside it: what the tree holds, the kit, and its own tests.
-EXTRAS := $(foreach pack,$(notdir $(PACKS)),$(if $(EXTRA_$(pack)),-e 'plugins/$(pack)[$(EXTRA_$(pack))]'))
 test-wheels: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(EXTRAS)
 	for pack in $(notdir $(PACKS)); do $(BIN)/counterpoint data $$pack/quickstart || exit 1; done

@@ -346,7 +346,8 @@ def test_two_processes_killed_and_gone_on_with(forked, tmp_path, record_property
         done = forked(*TWO, cwd=here, first=[SAVING, ["fork_ranks", *TWO], *kill], linger=60)
         assert (done.returncode == 0) == (not kill), done.stderr
         if kill:
-            again = ("fit", "--resume", "runs/killed-1")
+            kept = (here / "runs/killed-1").is_dir()  # else it was before the first checkpoint
+            again = ("fit", "--resume", "runs/killed-1") if kept else TWO
             done = forked(*again, cwd=here, first=[SAVING, ["fork_ranks", *again]], linger=60)
             assert done.returncode == 0, done.stderr
         runs.append(here / "runs/killed-1")

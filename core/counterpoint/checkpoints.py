@@ -32,6 +32,7 @@ PARTS = (
     "global_step",
 )  # of Lightning's checkpoints
 ROOM = 1 << 16  # bytes of a checkpoint beside its tensors
+KEEP = 2  # of a stage
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -124,6 +125,14 @@ def step_of(path: Path) -> int:
     return int(re.findall(r"\d+", path.stem)[-1])
 
 
+def drop_old(folder: Path, step: int) -> None:
+    """Beyond `step` there are only those that were passed over, as damaged, when the run was gone on with."""
+    found = sorted(folder.glob("step-*.ckpt"), key=step_of)
+    good = [path for path in found if step_of(path) <= step]
+    for old in {*found} - {*good[-KEEP:]}:
+        old.unlink(missing_ok=True)
+
+
 class Checkpoints(Checkpoint):
     """Saves between optimizer steps: every `EVERY` seconds, at the end, and on SIGINT or SIGTERM.
 
@@ -133,7 +142,6 @@ class Checkpoints(Checkpoint):
     `Checkpoint` after all others, and after those that stop early.)
     """
 
-    KEEP = 2
     EVERY = 30.0
 
     def __init__(self, folder: Path):
@@ -164,7 +172,10 @@ class Checkpoints(Checkpoint):
             self._between_steps(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, module) -> None:
-        self._between_steps(trainer)
+        if (
+            not trainer.fit_loop.done
+        ):  # else `on_train_end` comes next, whose checkpoint of the step says that all is done
+            self._between_steps(trainer)
 
     def _between_steps(self, trainer: Trainer) -> None:
         if trainer.fit_loop._should_accumulate():  # the gradients of a started window are in no checkpoint
@@ -194,17 +205,10 @@ class Checkpoints(Checkpoint):
         path = self.folder / f"step-{step:08d}.ckpt"
         trainer.save_checkpoint(path)
         if trainer.is_global_zero:
-            self._drop_old(step)
+            drop_old(self.folder, step)
         self._saved_at, self._saved = time.monotonic(), step
         self._cost = self._saved_at - started if self.EVERY else 0.0
         return step
-
-    def _drop_old(self, step: int) -> None:
-        """Beyond `step` there are only those that were passed over, as damaged, when the run was gone on with."""
-        found = sorted(self.folder.glob("step-*.ckpt"), key=step_of)
-        good = [path for path in found if step_of(path) <= step]
-        for old in {*found} - {*good[-self.KEEP :]}:
-            old.unlink(missing_ok=True)
 
     def on_train_end(self, trainer: Trainer, module) -> None:
         step = self.save(trainer)

@@ -152,11 +152,13 @@ def _finish_stage(recipe: Recipe, finished: Finished, assembly: Assembly, done: 
 def _train(assembly: Assembly, finished: Finished, stage: str | None, before: int) -> int:
     """Train one stage, `before` batches into the run; returns the number of batches in it."""
     run = finished.run
-    from counterpoint.checkpoints import newest
+    from counterpoint.checkpoints import drop_old, newest, step_of
     from counterpoint.trainer import belonging, build_trainer
 
     folder = run.checkpoints(stage or "train")
     resume = newest(folder, say, belonging(run, stage)) if folder.is_dir() else None
+    if resume is not None and is_first_rank():
+        drop_old(folder, step_of(resume))  # what was ended may have had no time for it
     if resume is None and any(folder.glob("*.ckpt")):
         say("no good checkpoint is left: starting again from the first step")
     if resume is None:
@@ -165,7 +167,7 @@ def _train(assembly: Assembly, finished: Finished, stage: str | None, before: in
     trainer = build_trainer(assembly, run, stage, loop, len(plan), before, say)
     progress = trainer.fit_loop.epoch_loop.batch_progress
     plan.position, plan.world, plan.rank = lambda: progress.total.ready, trainer.world_size, trainer.global_rank
-    step = int(resume.stem.removeprefix("step-")) if resume is not None else None
+    step = step_of(resume) if resume is not None else None
     say(_start_line(assembly, run, stage, plan, step, trainer))
     if is_first_rank():
         for log in run.logs():
