@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from counterpoint import sealed
-from counterpoint.checkpoints import PARTS, AtomicCheckpointIO, Checkpoints, newest, size_of
+from counterpoint.checkpoints import PARTS, AtomicCheckpointIO, drop_old, newest, size_of
 from counterpoint.errors import CounterpointError, RunError
 from counterpoint.export import read_tensors, save_towers, stored_checksum
 from counterpoint.run import Run
@@ -132,9 +132,8 @@ def test_damaged_ones_never_push_good_ones_out(folder):
     """After a resume from step 20, with 25 and 30 damaged: they go, and two good ones stay."""
     for step in (25, 30):
         (folder / f"step-{step:08d}.ckpt").write_bytes(b"PK\3\4 damaged")
-    callback = Checkpoints(folder)
     AtomicCheckpointIO(MINE).save_checkpoint(content(), folder / "step-00000022.ckpt")
-    callback._drop_old(22)
+    drop_old(folder, 22)
     assert [p.stem for p in sorted(folder.iterdir())] == ["step-00000020", "step-00000022"]
 
 
