@@ -1,5 +1,6 @@
 """A reading worker that hangs, dies or raises is named with its sample, and the run ends: row R10 of the table."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -11,7 +12,7 @@ import torch
 from counterpoint.data.dataset import Dataset, Spec
 from counterpoint.data.files import Files
 from counterpoint.data.guard import Skipped
-from counterpoint.data.loader import Loader
+from counterpoint.data.loader import Loader, Noting, _Bounded
 from counterpoint.data.reader import Reader
 from counterpoint.errors import ComponentError, DataError, TrainingError
 from counterpoint.evaluate.embed import loader
@@ -71,6 +72,25 @@ def test_a_worker_that_dies_is_named(number):
     died = rf"worker 0 was ended by {number.name}; last sample 5 \(x 5.wav\); when memory is short, fewer workers"
     with pytest.raises(TrainingError, match=died):
         read(lambda: os.kill(os.getpid(), number))
+
+
+@pytest.mark.fault("R10")
+def test_a_worker_that_dies_while_it_hands_a_batch_over_is_named():
+    """Then the connection breaks, before torch looks whether the worker lives."""
+    worker = multiprocessing.get_context("fork").Process(target=os._exit, args=(3,))
+    worker.start()
+    batches = Odd(lambda: None)
+    noting = Noting(batches, 0, 1)
+    noting.notes[:] = [worker.pid, 5, 0]
+
+    class Broken:
+        _workers = (worker,)
+
+        def __next__(self):
+            raise ConnectionResetError(104, "Connection reset by peer")
+
+    with pytest.raises(TrainingError, match=r"worker 0 died; last sample 5 \(x 5.wav\)"):
+        next(_Bounded(Broken(), noting))
 
 
 @pytest.mark.fault("R10")

@@ -21,7 +21,7 @@ from counterpoint.data.collate import collate
 from counterpoint.data.plan import Seeded
 from counterpoint.errors import CounterpointError, DataError, TrainingError
 
-PATIENCE, POLL, LAST = 120.0, 2.0, 60  # seconds
+PATIENCE, POLL, LAST, SOON = 120.0, 2.0, 60, 2.0  # seconds
 FIELDS = 3  # of a worker: its process, its sample (-1: none yet), when it began with it (0: it has ended it)
 
 
@@ -128,8 +128,23 @@ class _Bounded:
         try:
             return next(self.iterator)
         except RuntimeError:
-            self.noting.ended = {w.pid: w.exitcode for w in getattr(self.iterator, "_workers", ()) if not w.is_alive()}
+            self.noting.ended = self._dead()
             raise
+        except (
+            ConnectionError,
+            EOFError,
+        ):  # a worker that died while it handed a batch over, and may not be buried yet
+            start = time.monotonic()
+            while not (dead := self._dead()) and time.monotonic() < start + SOON:
+                time.sleep(0.01)
+            self.noting.ended = dead
+            if not dead:
+                raise
+            raise RuntimeError(f"DataLoader worker (pid(s) {', '.join(map(str, dead))}) exited unexpectedly") from None
+
+    def _dead(self) -> dict[int, int | None]:
+        """Process -> exit code of the workers that have ended."""
+        return {w.pid: w.exitcode for w in getattr(self.iterator, "_workers", ()) if not w.is_alive()}
 
     def _look(self, slowest: tuple[int, int] | None, waited: float) -> None:
         """TrainingError when a worker has been at one sample for too long, or all rest and nothing comes."""
