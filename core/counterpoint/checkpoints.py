@@ -172,9 +172,8 @@ class Checkpoints(Checkpoint):
             self._between_steps(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, module) -> None:
-        if (
-            not trainer.fit_loop.done
-        ):  # else `on_train_end` comes next, whose checkpoint of the step says that all is done
+        # After the last epoch `on_train_end` comes next: its checkpoint of the same step counts that epoch as done.
+        if not trainer.fit_loop.done:
             self._between_steps(trainer)
 
     def _between_steps(self, trainer: Trainer) -> None:
