@@ -11,7 +11,7 @@ from torch import Tensor
 
 from counterpoint.data.dataset import Dataset, Sample, Spec, encode_categories
 from counterpoint.data.guard import name_of, one_line, raise_all, reading
-from counterpoint.data.reader import Reader
+from counterpoint.data.reader import Reader, assets_of
 from counterpoint.data.split import select
 from counterpoint.errors import DataError
 
@@ -73,7 +73,7 @@ class Files(Dataset):
 
     def assets(self) -> dict[str, str]:
         """Text files, by name, that the encoders trained on this need beside their weights."""
-        return {f"{m}.{name}": text for m, reader in self.readers.items() for name, text in reader.assets().items()}
+        return assets_of(self.readers)
 
 
 def read_cell(reader: Reader, cell: str, index: int, facts: Mapping[str, Any]) -> Tensor | list[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, ClassVar
 
@@ -71,6 +71,11 @@ class Reader:
     def reads(self, path: str) -> bool:
         """Whether the ending of a file's name is one of `suffixes`."""
         return path.lower().endswith(self.suffixes)
+
+
+def assets_of(readers: Mapping[str, Reader]) -> dict[str, str]:
+    """The assets of readers by modality, each under the name of its modality."""
+    return {f"{m}.{name}": text for m, reader in readers.items() for name, text in reader.assets().items()}
 
 
 def no_reader(path: str, reader: Reader) -> str:

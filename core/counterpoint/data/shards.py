@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from counterpoint.data.arrays import Arrays
 from counterpoint.data.dataset import Sample, Spec, encode_categories
 from counterpoint.data.files import encode_labels, read_cell, survey
 from counterpoint.data.guard import name_of, raise_all
-from counterpoint.data.reader import Reader, no_reader
+from counterpoint.data.reader import Reader, assets_of, no_reader
 from counterpoint.data.split import select
 from counterpoint.data.stream import Stream
 from counterpoint.data.tar import Record
@@ -88,7 +89,7 @@ class Shards(Stream):
 
     def assets(self) -> dict[str, str]:
         """Text files, by name, that the encoders trained on this need beside their weights."""
-        return {f"{m}.{name}": text for m, reader in self.readers.items() for name, text in reader.assets().items()}
+        return assets_of(self.readers)
 
 
 def shards(
@@ -140,7 +141,8 @@ def shards(
     by = _identities(known, table.get(holdout_by or next(iter(groups or []), "")))
     chosen, names = select(split, splits, by, holdout, where)
     train, _ = select(names[0], splits, by, holdout, where)
-    archives = Archives(known, [np.arange(len(one)) for one in known], frozenset(inputs.values()))
+    kept = [replace(one, columns={}) for one in known]  # workers carry them along
+    archives = Archives(kept, [np.arange(len(one)) for one in kept], frozenset(inputs.values()))
     return Shards(
         archives.only(chosen),
         modalities=_learn(archives.only(train), inputs, readers),
