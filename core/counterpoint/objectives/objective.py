@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from counterpoint.batch import APART, Encoded, Outputs, replace
 from counterpoint.errors import ComponentError, suggest
 from counterpoint.precision import no_autocast
+from counterpoint.unit import unit
 
 MAKES = {"scores": "slots", "map": "dense"}  # outputs beside z, and the head of the core that makes them
 
@@ -121,7 +121,7 @@ class Objective(nn.Module):
 
     def _prepared(self, e: Encoded, detach: bool = False) -> Encoded:
         e = e.detach() if detach else e
-        return replace(e, z=normalize(e.z, dim=-1, eps=1e-12) if self.unit else e.z)
+        return replace(e, z=unit(e.z) if self.unit else e.z)
 
     def forward(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         if not isinstance(outputs, Outputs):
