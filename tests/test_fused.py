@@ -63,10 +63,11 @@ def test_lines_and_gradients(rule, n, m, width, scale):
     compared(apply, lambda a, b: dense(a, b, exclude, only, True), (q, k))
 
 
+@pytest.mark.parametrize("n", [1, 64, 150, 330])
 @pytest.mark.parametrize("rule", ["none", "own", "groups"])
-def test_one_set_of_rows_with_itself(rule):
-    z = rows(150, 1, 20, 3.0)
-    who = {"none": None, "own": torch.arange(150).to(DEVICE), "groups": ids(150, 5, 1)}[rule]
+def test_one_set_of_rows_with_itself(rule, n):
+    z = rows(n, 1, 20, 3.0)
+    who = {"none": None, "own": torch.arange(n).to(DEVICE), "groups": ids(n, 5, 1)}[rule]
     exclude = None if who is None else (who, who)
     apply = lambda a: (fused.FusedSelfSoftmax.apply(a, exclude, None, torch.float32),)  # noqa: E731
     compared(apply, lambda a: dense(a, a, exclude, None, False)[:1], (z,))
@@ -92,6 +93,13 @@ def test_every_number_is_written():
     finally:
         torch.use_deterministic_algorithms(False)
     assert all(torch.isfinite(t).all() for t in (*lines, *gradients))
+
+
+def test_no_rows_with_themselves():
+    z = torch.zeros(0, 16, device=DEVICE, requires_grad=True)
+    lse = fused.FusedSelfSoftmax.apply(z, None, None, torch.float32)
+    assert lse.shape == (0,)
+    assert torch.autograd.grad(lse.sum(), z)[0].shape == (0, 16)
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter has no bfloat16: no CUDA device")

@@ -2,6 +2,7 @@
 
 1. Forward: each program takes row blocks in turn and walks over all keys with running maxima. What a key's column has
    seen so far stands in a line of that program's own, (programs, M), so that no two programs write to one place.
+   Of one set of rows with itself tiles below the diagonal are not made: a column's sum over those above is its row's.
 2. Backward: the gradient of the queries and that of the keys are the same kernel with the roles exchanged; each makes
    the logits again. In the symmetric case one call gives the total.
 
@@ -20,7 +21,7 @@ from counterpoint.kernels.identities import Rule
 from counterpoint.kernels.reference import dense
 from counterpoint.kernels.tiled import refuse_second_derivative
 
-ROWS = KEYS = 64
+ROWS = KEYS = 64  # alike: of one set of rows with itself, a block of rows is one of keys
 WIDEST = 256  # numbers of a row that a program of the backward pass holds at once
 LOG2E = tl.constexpr(1.4426950408889634)
 WARPS = 8
@@ -59,19 +60,22 @@ def _joined(top, total, logits, AXIS: tl.constexpr):
 
 @triton.jit
 def _forward(a, b, row_x, key_x, row_o, key_o, lse, tops, totals, n, m, width,
-             EXCLUDE: tl.constexpr, ONLY: tl.constexpr, COLUMNS: tl.constexpr,
+             EXCLUDE: tl.constexpr, ONLY: tl.constexpr, COLUMNS: tl.constexpr, SELF: tl.constexpr,
              R: tl.constexpr, K: tl.constexpr, D: tl.constexpr, PRECISE: tl.constexpr):  # fmt: skip
     program, programs = tl.program_id(0), tl.num_programs(0)
     own = program.to(tl.int64) * m  # this program's line of column sums
     for block in range(program, tl.cdiv(n, R), programs):
         rows = block * R + tl.arange(0, R)
         top, total = tl.full((R,), float("-inf"), tl.float32), tl.zeros((R,), tl.float32)
-        for start in range(0, m, K):
+        first = block * R if SELF else 0
+        for start in range(first, m, K):
             keys = start + tl.arange(0, K)
             logits = _logits(a, b, rows, keys, n, m, width, row_x, key_x, row_o, key_o, EXCLUDE, ONLY, R, K, D, PRECISE)  # fmt: skip
             top, total = _joined(top, total, logits, 1)
             if COLUMNS:
                 there = keys < m
+                if SELF and start == first:
+                    logits = tl.full((R, K), float("-inf"), tl.float32)  # its columns are its rows
                 column_top = tl.load(tops + own + keys, there, float("-inf"))
                 column_total = tl.load(totals + own + keys, there, 0.0)
                 column_top, column_total = _joined(column_top, column_total, logits, 0)
@@ -125,8 +129,8 @@ class Problem:
         rules = {"EXCLUDE": self.exclude is not None, "ONLY": self.only is not None, "PRECISE": precision}
         return tensors, [len(self.a), len(self.b), width], shape | rules
 
-    def log_sum_exps(self, columns: bool) -> tuple[Tensor, Tensor | None]:
-        """Row (N,) and column (M,) log-sum-exp in float32."""
+    def log_sum_exps(self, columns: bool, own: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Row (N,) and column (M,) log-sum-exp in float32. own: of rows, those from a row's block on; of columns, those before."""
         n, m = len(self.a), len(self.b)
         programs = max(1, min(triton.cdiv(n, ROWS), 2 * _processors(self.a)))
         lse = self.a.new_empty(n, dtype=torch.float32)
@@ -134,7 +138,8 @@ class Problem:
         tops, totals = (self.a.new_full(shape, value, dtype=torch.float32) for value in (-torch.inf, 0.0))
         tensors, sizes, constants = self.arguments()
         if n:
-            _forward[(programs,)](*tensors, lse, tops, totals, *sizes, COLUMNS=columns, num_warps=WARPS, **constants)
+            what = {"COLUMNS": columns, "SELF": own}
+            _forward[(programs,)](*tensors, lse, tops, totals, *sizes, num_warps=WARPS, **what, **constants)
         return lse, (_column_lse(tops, totals) if columns else None)
 
     def gradient(self, by_row: tuple[Tensor, Tensor] | None, by_key: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -198,7 +203,7 @@ class FusedSelfSoftmax(Function):
     @staticmethod
     def forward(ctx, z: Tensor, exclude: Rule | None, only: Rule | None, dtype: torch.dtype):
         z, ctx.rules = z.to(dtype), (exclude, only)
-        lse, _ = Problem(z, z, exclude, only).log_sum_exps(False)
+        lse = torch.logaddexp(*Problem(z, z, exclude, only).log_sum_exps(True, own=True))
         ctx.save_for_backward(z, lse)
         return lse
 
