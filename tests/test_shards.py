@@ -292,6 +292,34 @@ def test_a_run_on_shards_killed_at_any_step_ends_as_the_one_that_was_not(forked,
         record_property("survived", number + 1)
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("forked")
+@pytest.mark.fault("R1")
+def test_two_processes_on_shards_killed_and_gone_on_with(forked, straight, tmp_path, record_property):
+    """One of them, with and without reading workers of its own."""
+    runs, draw = [], np.random.default_rng(3)
+    for number in range(1 + ROUNDS):
+        here = tmp_path / str(number)
+        here.mkdir()
+        shutil.copytree(straight / "s", here / "s", copy_function=shutil.copy2)
+        (here / "recipe.yaml").write_text(RECIPE)
+        begin = ("fit", "recipe.yaml", "trainer.devices=2", f"loader.workers={number % 3}")
+        kill = [["at_step", int(draw.integers(2, 8)), "SIGKILL", 1, number % 2]] if number else []
+        done = forked(*begin, cwd=here, first=[SAVING, ["fork_ranks", *begin], *kill], linger=60)
+        assert (done.returncode == 0) == (not kill), done.stderr
+        if kill:
+            again = ("fit", "--resume", "runs/streamed-1", f"loader.workers={(number + 1) % 3}")
+            done = forked(*again, cwd=here, first=[SAVING, ["fork_ranks", *again]], linger=60)
+            assert done.returncode == 0, done.stderr
+        runs.append(here / "runs/streamed-1")
+        first, last = (
+            torch.load(max(run.glob("checkpoints/**/*.ckpt")), weights_only=True) for run in (runs[0], runs[-1])
+        )
+        assert not (different := same(first, last)), different[:5]
+        assert (runs[0] / "metrics.csv").read_bytes() == (runs[-1] / "metrics.csv").read_bytes()
+        record_property("survived", number)
+
+
 @pytest.mark.xdist_group("forked")
 @pytest.mark.fault("R15")
 def test_shards_changed_under_a_run_are_named_on_resume(forked, straight, tmp_path):
