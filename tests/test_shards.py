@@ -1,11 +1,12 @@
 """Samples in tar archives: what they hold is what files hold, damage is named, and runs on them go on exactly."""
 
 import io
+import itertools
 import json
 import os
 import shutil
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from counterpoint.data.archives import find
 from counterpoint.data.loader import Loader
 from counterpoint.data.plan import Order, Plan, shuffle
 from counterpoint.data.shards import shards
-from counterpoint.data.tar import read_tar
+from counterpoint.data.tar import _split, read_tar
 from counterpoint.data.text import Text
 from counterpoint.errors import DataError
 from counterpoint.testing.datasets import checks
@@ -234,6 +235,14 @@ def test_batches_are_the_same_with_any_workers_and_from_any_batch(tmp_path):
     straight = read(0)
     assert sorted(i for index, *_ in straight for i in index) == list(range(len(data)))
     assert read(2) == straight and read(1, 3) == straight[3:]
+
+
+def test_names_are_cut_as_paths_are():
+    names = ["".join(letters) for n in range(1, 6) for letters in itertools.product("aB./", repeat=n)]
+    for name in (name for name in names if not name.endswith(("/", "/."))):  # no file's
+        path = PurePosixPath(name)
+        stem, _, ending = path.name.partition(".")
+        assert _split(name) == ((str(path.parent / stem), ending.lower()) if stem and ending else None), name
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------

@@ -107,9 +107,11 @@ def _records(
 
 def _split(name: str) -> tuple[str, str] | None:
     """`a/000017.seg.png` -> (`a/000017`, `seg.png`); None for a hidden file, and for one without an ending."""
-    path = PurePosixPath(name)
-    stem, _, ending = path.name.partition(".")
-    return (str(path.parent / stem), ending.lower()) if stem and ending else None
+    if "//" in name or "./" in name:
+        name = str(PurePosixPath(name))  # takes a quarter of the time of counting: for the names that need it
+    folder, slash, last = name.rpartition("/")
+    stem, _, ending = last.partition(".")
+    return (f"{folder}{slash}{stem}", ending.lower()) if stem and ending else None
 
 
 def _check_end(archive: tarfile.TarFile, file: IO[bytes]) -> None:
