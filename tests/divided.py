@@ -6,7 +6,8 @@ import sys
 import torch
 import torch.distributed as dist
 
-from counterpoint.kernels import divided, info_nce, softmax, softmax_stats
+from counterpoint.kernels import divided, info_nce, sigmoid, softmax, softmax_product, softmax_stats, softplus_sums
+from counterpoint.kernels.soft import SoftmaxOf, soft_info_nce
 
 
 def cases():
@@ -22,7 +23,15 @@ def cases():
     yield "fixed keys", lambda q, k, s: softmax_stats(q, k.detach(), s).rows.square().sum()
     yield "per anchor", lambda q, k, s: softmax_stats(q, k, s * q[:, 0].exp(), columns=True).columns.square().sum()
     yield "pairs", lambda q, k, s: info_nce(q, k[:37], 1 / s, exclude=(own, own))
+    yield "sigmoid", lambda q, k, s: softplus_sums(q, k, s, s - 3, exclude=(own, other)).square().sum()
+    yield "sigmoid, fixed", lambda q, k, s: softplus_sums(q, k, 1.7, -3.0).square().sum() + 0 * s
+    yield "soft", lambda q, k, s: soft_info_nce(q, k[:37], 1 / s, SoftmaxOf(q, k[:37], 2.0), direction="both")
+    yield "soft, exclude", lambda q, k, s: soft(q, k, s, (own, other))
     yield "hot", lambda q, k, s: info_nce(300 * q, k[:37], 1 / s)
+
+
+def soft(q, k, scale, rule) -> torch.Tensor:
+    return soft_info_nce(q, k, 1 / scale, SoftmaxOf(q, k, 2.0, rule), exclude=rule, reduction="none").square().sum()
 
 
 def finite(stats) -> torch.Tensor:
@@ -30,7 +39,8 @@ def finite(stats) -> torch.Tensor:
 
 
 def main(path: str) -> None:
-    softmax.DENSE = 0  # every contrast in tiles
+    softmax.DENSE = sigmoid.DENSE = 0  # every contrast in tiles
+    softmax_product.CHUNK = 100
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if world > 1:
         dist.init_process_group("gloo")

@@ -44,11 +44,31 @@ def by_parts(
     form: Callable, a: Tensor, b: Tensor, exclude: Rule | None, only: Rule | None, columns: bool
 ) -> tuple[Tensor, Tensor | None]:
     """`form(a, b, exclude, only, columns)`: log-sum-exp (N,) of the rows and (M,) of the columns, of which each rank makes a part."""
-    edges = [len(a) * rank // dist.get_world_size() for rank in range(dist.get_world_size() + 1)]
-    own = slice(*edges[dist.get_rank() :][:2])
-    exclude, only = (rule and (rule[0][own], rule[1]) for rule in (exclude, only))
-    rows, cols = form(_Own.apply(a, own), _Whole.apply(b), exclude, only, columns)
-    return _Rows.apply(rows, edges, own), _Columns.apply(cols) if columns else None
+    own = _part(len(a))
+    rows, cols = form(_Own.apply(a, own), _Whole.apply(b), _of(exclude, own), _of(only, own), columns)
+    return _Rows.apply(rows, len(a), own), _Columns.apply(cols) if columns else None
+
+
+def rows_by_parts(form: Callable, a: Tensor, b: Tensor, shared: Tensor, exclude: Rule | None) -> Tensor:
+    """`form(a, b, shared, exclude)`: (N, ...), one for each row, of which each rank makes a part; `shared` is every row's."""
+    own = _part(len(a))
+    return _Rows.apply(form(_Own.apply(a, own), _Whole.apply(b), _Whole.apply(shared), _of(exclude, own)), len(a), own)
+
+
+def sums_by_parts(form: Callable, a: Tensor, b: Tensor, values: Tensor, exclude: Rule | None) -> Tensor:
+    """`form(a, b, values, exclude)`: a sum over the rows, which have a value (N, ...) each; each rank adds up a part."""
+    own = _part(len(a))
+    return _Sum.apply(form(_Own.apply(a, own), _Whole.apply(b), _Own.apply(values, own), _of(exclude, own)))
+
+
+def _part(n: int) -> slice:
+    """Of n rows those of this rank."""
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    return slice(n * rank // ranks, n * (rank + 1) // ranks)
+
+
+def _of(rule: Rule | None, own: slice) -> Rule | None:
+    return rule and (rule[0][own], rule[1])
 
 
 def _added(gradient: Tensor) -> Tensor:
@@ -57,7 +77,7 @@ def _added(gradient: Tensor) -> Tensor:
 
 
 class _Own(Function):
-    """Queries (N, D) -> those of this rank; their gradients become those of all ranks."""
+    """Rows (N, ...) -> those of this rank; their gradients become those of all ranks."""
 
     @staticmethod
     def forward(ctx, a: Tensor, own: slice) -> Tensor:
@@ -72,7 +92,7 @@ class _Own(Function):
 
 
 class _Whole(Function):
-    """Keys (M, D) as they are; the gradient of a part of the queries becomes that of all."""
+    """Keys (M, D), or what all rows share, as they are; the gradient of a part of the queries becomes that of all."""
 
     @staticmethod
     def forward(ctx, b: Tensor) -> Tensor:
@@ -84,18 +104,30 @@ class _Whole(Function):
 
 
 class _Rows(Function):
-    """Log-sum-exps of this rank's rows -> (N,) of all, in order."""
+    """What this rank's rows have -> (N, ...) of all, in order."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor, edges: list[int], own: slice) -> Tensor:
+    def forward(ctx, rows: Tensor, n: int, own: slice) -> Tensor:
         ctx.own = own
-        whole = rows.new_zeros(edges[-1])
+        whole = rows.new_zeros(n, *rows.shape[1:])
         whole[own] = rows
         return _added(whole)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
         return gradient[ctx.own], None, None
+
+
+class _Sum(Function):
+    """A part of a sum -> the sum; its gradient is the same on every rank."""
+
+    @staticmethod
+    def forward(ctx, part: Tensor) -> Tensor:
+        return _added(part.clone(memory_format=torch.contiguous_format))
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient
 
 
 class _Columns(Function):

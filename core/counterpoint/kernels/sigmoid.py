@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import softplus
 
+from counterpoint.kernels.divided import is_divided, rows_by_parts
 from counterpoint.kernels.identities import Rule, out_of
 from counterpoint.kernels.plan import Plan, ranked, reorder
 from counterpoint.kernels.softmax import DENSE, precise
@@ -30,6 +31,8 @@ def softplus_sums(
         queries, keys, scale = precise(queries, keys, scale)
         a, bias = queries * scale, torch.as_tensor(bias, dtype=queries.dtype, device=queries.device)
         if len(a) * len(keys) > DENSE if tiled is None else tiled:
+            if is_divided(a, keys, False):
+                return rows_by_parts(_tiled, a, keys, bias, exclude)
             return _tiled(a, keys, bias, exclude)
         terms = softplus(a @ keys.T + bias, threshold=40)
         return (terms if exclude is None else terms.masked_fill(out_of(exclude, None), 0.0)).sum(1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from counterpoint.kernels.identities import Rule, counts, sums
 from counterpoint.kernels.info_nce import contrast, share_of_forward
 from counterpoint.kernels.softmax import precise, softmax_stats
-from counterpoint.kernels.softmax_product import SoftmaxProduct, TurnedProduct
+from counterpoint.kernels.softmax_product import softmax_product, turned_product
 
 
 class Targets(Protocol):
@@ -115,10 +115,10 @@ class SoftmaxOf:
 
     @property
     def T(self) -> Turned:
-        return Turned(self, lambda values: TurnedProduct.apply(self.a, self.b, values, self.exclude))
+        return Turned(self, lambda values: turned_product(self.a, self.b, values, self.exclude))
 
     def __call__(self, keys: Tensor) -> Tensor:
-        return SoftmaxProduct.apply(self.a, self.b, keys, self.exclude)
+        return softmax_product(self.a, self.b, keys, self.exclude)
 
 
 class Turned:

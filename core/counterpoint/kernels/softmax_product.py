@@ -12,11 +12,26 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from counterpoint.kernels.divided import is_divided, rows_by_parts, sums_by_parts
 from counterpoint.kernels.identities import Rule, out_of
 from counterpoint.kernels.reference import lowest
 from counterpoint.kernels.tiled import refuse_second_derivative
 
 CHUNK = 1024 * 1024  # weights that are held at a time
+
+
+def softmax_product(a: Tensor, b: Tensor, values: Tensor, exclude: Rule | None) -> Tensor:
+    """P values (N, D), for a (N, R), b (M, R) and values (M, D); exclude: a rule of keys that are out."""
+    if is_divided(a, b, False) and len(a) * len(b) > CHUNK:
+        return rows_by_parts(SoftmaxProduct.apply, a, b, values, exclude)
+    return SoftmaxProduct.apply(a, b, values, exclude)
+
+
+def turned_product(a: Tensor, b: Tensor, values: Tensor, exclude: Rule | None) -> Tensor:
+    """P^T values (M, D), for a (N, R), b (M, R) and values (N, D); exclude: a rule of keys that are out."""
+    if is_divided(a, b, False) and len(a) * len(b) > CHUNK:
+        return sums_by_parts(TurnedProduct.apply, a, b, values, exclude)
+    return TurnedProduct.apply(a, b, values, exclude)
 
 
 def chunks(a: Tensor, b: Tensor, exclude: Rule | None) -> Iterator[tuple[slice, Tensor]]:
