@@ -3,6 +3,12 @@
 Dimensions: N queries, M keys, D width.
 """
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.functional import normalize
@@ -123,6 +129,27 @@ def _plain(q, k, temperature):
     logits, target = q @ k.T / temperature, torch.arange(len(q), device=q.device)
     cross_entropy = torch.nn.functional.cross_entropy
     return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
+
+
+SHARED = {80: 163, 86: 99, 90: 227}  # KiB that a block may have (CUDA C++ programming guide, compute capabilities)
+
+
+@pytest.mark.parametrize(
+    "architecture", [86, *(pytest.param(other, marks=pytest.mark.slow) for other in SHARED if other != 86)]
+)
+def test_the_kernels_compile_for_a_gpu_that_is_not_there_and_fit_it(architecture, tmp_path):
+    """Machine code for every type, precision and form; a tile that is too large would end a run at its first step."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("compiled.py"), str(architecture)],
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found) == 3 * 4  # forms; three precisions of float32, and bfloat16
+    assert not [form for *form, shared in found if not 0 < shared <= SHARED[architecture] * 1024]
 
 
 def test_the_same_bits_every_time():

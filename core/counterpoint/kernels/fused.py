@@ -22,6 +22,7 @@ from counterpoint.kernels.reference import dense
 from counterpoint.kernels.tiled import refuse_second_derivative
 
 ROWS = KEYS = 64  # alike: of one set of rows with itself, a block of rows is one of keys
+LOADED = 256  # bytes of a row that are loaded at once: more would not fit into every GPU's shared memory
 WIDEST = 256  # numbers of a row that a program of the backward pass holds at once
 LOG2E = tl.constexpr(1.4426950408889634)
 WARPS = 8
@@ -74,8 +75,8 @@ def _forward(a, b, row_x, key_x, row_o, key_o, lse, tops, totals, n, m, width,
             top, total = _joined(top, total, logits, 1)
             if COLUMNS:
                 there = keys < m
-                if SELF and start == first:
-                    logits = tl.full((R, K), float("-inf"), tl.float32)  # its columns are its rows
+                if SELF:  # the columns of the first tile are its rows
+                    logits = tl.where(start > first, logits, float("-inf"))
                 column_top = tl.load(tops + own + keys, there, float("-inf"))
                 column_total = tl.load(totals + own + keys, there, 0.0)
                 column_top, column_total = _joined(column_top, column_total, logits, 0)
@@ -124,7 +125,7 @@ class Problem:
         nothing = [self.a, self.a]  # a pointer that is never read
         tensors = [self.a, self.b, *(self.exclude or nothing), *(self.only or nothing)]
         width = self.a.shape[1]
-        shape = {"R": ROWS, "K": KEYS, "D": min(128, max(16, triton.next_power_of_2(width)))}
+        shape = {"R": ROWS, "K": KEYS, "D": _power_of_2(width, LOADED // self.a.element_size())}
         precision = PRECISION[torch.get_float32_matmul_precision()]
         rules = {"EXCLUDE": self.exclude is not None, "ONLY": self.only is not None, "PRECISE": precision}
         return tensors, [len(self.a), len(self.b), width], shape | rules
@@ -148,7 +149,7 @@ class Problem:
         n, _, width = sizes
         out = torch.empty_like(self.a, dtype=torch.float32)
         lines = [*(_weighed(by_row) or (out, out)), *(_weighed(by_key) or (out, out))]
-        wide = min(WIDEST, max(16, triton.next_power_of_2(width)))
+        wide = _power_of_2(width, WIDEST)
         grid = (triton.cdiv(n, ROWS), triton.cdiv(width, wide))
         if n:
             _backward[grid](
@@ -156,6 +157,11 @@ class Problem:
                 BY_ROW=by_row is not None, BY_KEY=by_key is not None, WIDE=wide, num_warps=WARPS, **constants,
             )  # fmt: skip
         return out
+
+
+def _power_of_2(width: int, most: int) -> int:
+    """The numbers of a row of `width` that a tile has."""
+    return min(most, max(16, triton.next_power_of_2(width)))
 
 
 def _processors(like: Tensor) -> int:
@@ -215,9 +221,9 @@ class FusedSelfSoftmax(Function):
 
 
 def check(device: str) -> None:
-    """Compile the kernels and compare them with the dense form once; RuntimeError where they differ."""
+    """Compile the kernels for the largest tiles and compare them with the dense form once; RuntimeError where they differ."""
     random = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(n, 64, generator=random).to(device).requires_grad_() for n in (70, 130))
+    a, b = (torch.randn(n, WIDEST, generator=random).to(device).requires_grad_() for n in (70, 130))
     results = []
     for rows, columns in (FusedSoftmax.apply(a, b, None, None, True, a.dtype), dense(a, b, None, None, True)):
         results.append((rows, columns, *torch.autograd.grad(rows.sum() + columns.sum(), (a, b))))
