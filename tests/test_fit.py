@@ -500,4 +500,8 @@ def test_a_rate_that_no_weight_can_hold_is_said(tmp_path):
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     refused = command(tmp_path, "fit", "recipe.yaml", "optimizer.lr=1e39")
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
-    assert "error: the optimizer has a number that the weights cannot hold: lower optimizer.lr" in refused.stderr
+    assert "error: the weights are not finite after step 1, though the loss was" in refused.stderr
+    assert "set trainer.gradient_clip_val: 1.0 or lower optimizer.lr" in refused.stderr
+    raised = RuntimeError("value cannot be converted to type float without overflow")  # where the optimizer looks first
+    said = "the optimizer has a number that the weights cannot hold: lower optimizer.lr"
+    assert _reason(raised, None, None, SimpleNamespace(folder=tmp_path)).startswith(said)
