@@ -14,6 +14,11 @@ MAKES = [pytest.param(make, options, id=f"{make.__name__}{len(options) or ''}") 
           (sgd, {"momentum": 0.9, "nesterov": True, "lr": LR})]]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 def by_rule(w, gradients, make, momentum=0.0, nesterov=False, lr=LR):
     """Kingma and Ba, 2015, algorithm 1; with decay apart, Loshchilov and Hutter, 2019, algorithm 2; torch's momentum."""
     w, m, v = w.double(), 0.0, 0.0

@@ -7,6 +7,11 @@ from torch.nn.functional import normalize
 from counterpoint.unit import LEAST, unit
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 def by_torch(x):
     return normalize(x, dim=-1, eps=LEAST)
 

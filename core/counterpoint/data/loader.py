@@ -130,10 +130,8 @@ class _Bounded:
         except RuntimeError:
             self.noting.ended = self._dead()
             raise
-        except (
-            ConnectionError,
-            EOFError,
-        ):  # a worker that died while it handed a batch over, and may not be buried yet
+        except (ConnectionError, EOFError):
+            # A worker died while it handed a batch over; the system may not have said so yet.
             start = time.monotonic()
             while not (dead := self._dead()) and time.monotonic() < start + SOON:
                 time.sleep(0.01)
