@@ -56,7 +56,7 @@ class PigCVP(Dataset):
         return [str(_path(split)) for split in SPLITS]
 
     def inputs_of(self, index: Tensor) -> dict[str, Tensor]:
-        return {"pressure": self.series[index]}
+        return {"pressure": self.series.index_select(0, index)}
 
 
 def _path(split: str) -> Path:

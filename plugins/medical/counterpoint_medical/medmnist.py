@@ -52,7 +52,7 @@ class MedMNIST(Dataset):
         return [str(self.path)]
 
     def inputs_of(self, index: Tensor) -> dict[str, Tensor]:
-        return {self.modality: self.images[index].float() / 255.0}
+        return {self.modality: self.images.index_select(0, index).float() / 255.0}
 
 
 def _read(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:

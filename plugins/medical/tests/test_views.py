@@ -117,6 +117,16 @@ def test_lines_have_the_gradient_of_the_pixels(lines, monkeypatch):
     torch.testing.assert_close(*found, rtol=1e-4, atol=0.1)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_axis_is_stretched_as_in_a_plane(dtype):
+    data, factor = images(3, dtype=dtype).requires_grad_(), torch.tensor([0.7, 1.0, 1.4])
+    plane = resampling.resample(data, (0, 1), torch.zeros(3), torch.stack([factor, torch.ones(3)], dim=1))
+    line, mix = resampling.stretch(data, factor), images(3, dtype=dtype).flip(0)
+    torch.testing.assert_close(line, plane, rtol=1e-5, atol=1e-3)
+    found = [torch.autograd.grad((out * mix).sum(), data) for out in (line, plane)]
+    torch.testing.assert_close(*found, rtol=1e-4, atol=0.1)
+
+
 @every
 def test_no_rows_give_no_rows(name):
     assert len(seen(EVERY[name], images(0)).data) == 0

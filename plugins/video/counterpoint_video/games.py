@@ -73,7 +73,7 @@ class Games(Dataset):
         return [str(self.file)]
 
     def inputs_of(self, index: Tensor) -> dict[str, Tensor]:
-        return {"video": self.film[index][:, None]}
+        return {"video": self.film.index_select(0, index)[:, None]}
 
 
 def names() -> list[str]:

@@ -6,6 +6,8 @@ share its weights, y and x the two axes of the plane.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, grid_sample
@@ -26,6 +28,24 @@ def resample(data: Tensor, plane: tuple[int, int], angle: Tensor, factor: Tensor
     grid = _grid(flat.shape[-2:], angle, factor, flat.dtype)
     out = grid_sample(flat, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return out.view(planes.shape).movedim((-2, -1), (first, second))
+
+
+def stretch(data: Tensor, factor: Tensor) -> Tensor:
+    """`data` (n, C, L, ...) with its first spatial axis stretched by `factor` (n,), linearly; as `resample` beyond the edge.
+
+    What lies behind that axis is one line of numbers with one set of weights.
+    """
+    n, channels, length = data.shape[:3]
+    factor = factor.to(data.dtype)[:, None]
+    place = torch.arange(length, device=data.device, dtype=data.dtype) - (length - 1) / 2
+    place = (place / factor + (length - 1) / 2).clamp_(0, length - 1)  # (n, L)
+    low = place.long()
+    part, both = place - low, torch.stack([low, (low + 1).clamp_(max=length - 1)], dim=-1)
+    own = torch.arange(0, n * channels * length, length, device=data.device).view(n, channels, 1, 1)
+    weights = torch.stack([1 - part, part], dim=-1)[:, None].expand(-1, channels, -1, -1)
+    lines = data.reshape(n * channels * length, math.prod(data.shape[3:]))
+    out = embedding_bag((both[:, None] + own).view(-1, 2), lines, mode="sum", per_sample_weights=weights.reshape(-1, 2))
+    return out.view(data.shape)
 
 
 def _grid(sides: tuple[int, int], angle: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:

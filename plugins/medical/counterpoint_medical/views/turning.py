@@ -21,7 +21,7 @@ from counterpoint.randomness import Draw
 from counterpoint.views.generator import ViewGenerator
 from counterpoint.views.place import PLACE, moved
 from counterpoint_medical.views.axes import ordered, spatial
-from counterpoint_medical.views.resampling import resample
+from counterpoint_medical.views.resampling import resample, stretch
 
 PLANES = {2: [(0, 1)], 3: [(1, 2), (0, 1), (0, 2)]}  # the first of a volume is the axial plane
 
@@ -62,7 +62,7 @@ class Affine(ViewGenerator):
         data, sizes = view.data, spatial(view.data, "medical.affine")
         linear = torch.eye(len(sizes), device=data.device).expand(len(view), -1, -1)
         for plane, angle, factor in self._turns(len(sizes), draw):
-            data = resample(data, plane, angle, factor)
+            data = stretch(data, factor[:, 0]) if angle is None else resample(data, plane, angle, factor)
             linear = linear @ _read(plane, angle, factor, len(sizes))
         if chosen is not None:
             data = data.where(chosen.view(-1, *[1] * (data.ndim - 1)), view.data)
@@ -71,8 +71,11 @@ class Affine(ViewGenerator):
         linear = linear * (sides / sides[:, None])  # of fractions of the sides, not of voxels
         return view.replace(data=data, meta=moved(view, linear, 0.5 - linear.sum(2) / 2))
 
-    def _turns(self, count: int, draw: Draw) -> Iterator[tuple[tuple[int, int], Tensor, Tensor]]:
-        """Planes, what to turn them by (n,), and what to stretch their two axes by first (n, 2), one after another."""
+    def _turns(self, count: int, draw: Draw) -> Iterator[tuple[tuple[int, int], Tensor | None, Tensor]]:
+        """Planes, what to turn them by (n,), and what to stretch their two axes by first (n, 2), one after another.
+
+        None for the turn: only the first axis is left to stretch.
+        """
         planes = PLANES[count][: 1 if self.plane == "axial" else None] if self.radians else []
         angle = draw.uniform(3, low=-self.radians, high=self.radians)  # (n, P)
         factor = draw.uniform(low=self.scale[0], high=self.scale[1])  # (n,)
@@ -82,7 +85,7 @@ class Affine(ViewGenerator):
             todo -= set(plane)
         for plane in PLANES[count]:
             if todo & set(plane):
-                yield plane, torch.zeros_like(factor), _factors(plane, todo, factor)
+                yield plane, None if todo == {0} else torch.zeros_like(factor), _factors(plane, todo, factor)
                 todo -= set(plane)
 
 
@@ -113,8 +116,9 @@ def _factors(plane: tuple[int, int], todo: set[int], factor: Tensor) -> Tensor:
     return torch.stack([factor if axis in todo else torch.ones_like(factor) for axis in plane], dim=1)
 
 
-def _read(plane: tuple[int, int], angle: Tensor, factor: Tensor, count: int) -> Tensor:
+def _read(plane: tuple[int, int], angle: Tensor | None, factor: Tensor, count: int) -> Tensor:
     """(n, S, S): where `resample` reads, from the centre in voxels."""
+    angle = torch.zeros_like(factor[:, 0]) if angle is None else angle
     (y, x), cos, sin = plane, angle.cos(), angle.sin()
     matrix = torch.eye(count, device=angle.device).repeat(len(angle), 1, 1)
     matrix[:, y, y], matrix[:, y, x] = cos / factor[:, 0], -sin / factor[:, 0]
