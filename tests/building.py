@@ -15,6 +15,7 @@ from counterpoint.loop import Loop, Training
 from counterpoint.objectives.objective import Momentum
 from counterpoint.optim import adamw, constant
 from counterpoint.randomness import seed_all
+from counterpoint.steps import shorten
 from counterpoint.tower import Tower
 from counterpoint.views.copies import Copies
 from counterpoint.views.pipeline import Pipeline
@@ -90,6 +91,7 @@ def train(
         enable_model_summary=False, use_distributed_sampler=False, callbacks=list(callbacks), num_sanity_val_steps=0,
         **options,
     )  # fmt: skip
+    shorten(trainer)
     plan.position = lambda: trainer.fit_loop.epoch_loop.batch_progress.total.ready
     loader = DataLoader(
         Seeded(dataset, 7), batch_sampler=plan, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0

@@ -26,6 +26,7 @@ from counterpoint.monitor import Geometry, LiveKNN, SkippedSamples
 from counterpoint.progress import MetricsLogger, Progress
 from counterpoint.recipe import Recipe
 from counterpoint.run import Run
+from counterpoint.steps import shorten
 
 LOGGERS = {"tensorboard": "TensorBoardLogger", "wandb": "WandbLogger", "mlflow": "MLFlowLogger", "comet": "CometLogger",
            "neptune": "NeptuneLogger", "csv": "CSVLogger"}  # fmt: skip
@@ -46,7 +47,7 @@ def build_trainer(
     own = [progress, Geometry(progress), skipped, *_live_knn(assembly, progress, epochs, say)]
     callbacks = [*own, *(call.build() for call in recipe.callbacks)]
     try:
-        return Trainer(
+        trainer = Trainer(
             **options | {"strategy": _strategy(recipe)},
             callbacks=[*callbacks, Checkpoints(run.checkpoints(stage or "train"))],
             logger=_loggers(recipe, run),
@@ -57,6 +58,7 @@ def build_trainer(
         )  # fmt: skip
     except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
         raise RecipeError([f"{recipe.where('trainer')}: {' '.join(str(error).split())}"]) from error
+    return shorten(trainer)
 
 
 def belonging(run: Run, stage: str | None) -> dict[str, str]:

@@ -105,7 +105,7 @@ class Noise(Augmentation):
         self.sigma = sigma
 
     def augment(self, data, mask, draw):
-        return data + self.sigma * draw.normal(*data.shape[1:])
+        return data + self.sigma * draw.normal(*data.shape[1:]).to(data.dtype)
 
 
 class Drop(Augmentation):
