@@ -47,6 +47,9 @@ from counterpoint.views.generator import TrainableView
 from counterpoint.views.pipeline import Pipeline
 
 
+_NOTED = {"_current_fx_name", "_entering", "_norm", "last_loss", "last_outputs", "last_parts"}
+
+
 @dataclass
 class Training:
     """How the loop trains: what the recipe says beside the modules."""
@@ -95,8 +98,8 @@ class Loop(LightningModule):
         self.last_outputs: Outputs | None = None  # of the last batch, for callbacks; without gradients
 
     def __setattr__(self, name: str, value) -> None:
-        """Lightning notes the name of every hook it calls, fifty times a step: that is no module to look out for."""
-        if name == "_current_fx_name":
+        """What changes at every step is no module or parameter to look out for."""
+        if name in _NOTED:
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)

@@ -96,7 +96,7 @@ def _live_knn(assembly: Assembly, progress: Progress, epochs: int, say: Callable
 
 
 class Unprofiled(PassThroughProfiler):
-    """Lightning's default, without the generator that it enters fifty times a step."""
+    """Lightning's default, without the generator that it enters at every hook."""
 
     _nothing = nullcontext()
 
