@@ -1,7 +1,8 @@
-"""The seconds between marks: of CPU of the process, or, on CUDA, of the wall with the device waited for."""
+"""The seconds of a row's turns: of CPU of the process, or, on CUDA, of the wall with the device waited for."""
 
 from __future__ import annotations
 
+import sys
 import time
 
 import torch
@@ -10,19 +11,27 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Clock:
-    """Marks, and what passed between them."""
+    """Says how long each turn of a row took, and waits until it is that row's turn again: see `apart.in_turns`.
 
-    def __init__(self):
-        self.marks: list[float] = []
+    marks  calls of `mark` in a turn; the first begins the first turn
+    parts  by which the seconds of a turn are divided
+    """
+
+    def __init__(self, marks: int = 1, parts: int = 1):
+        self.marks, self.parts, self.count = marks, parts, 0
+        self.begun: float | None = None
 
     def mark(self) -> None:
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-        self.marks.append(time.process_time() if DEVICE == "cpu" else time.perf_counter())
+        self.count += 1
+        if (self.count - 1) % self.marks:
+            return
+        if self.begun is not None:
+            print(f"\nturn {(_now() - self.begun) / self.parts}", flush=True)
+        sys.stdin.readline()
+        self.begun = _now()
 
-    def least(self) -> float:
-        return min(b - a for a, b in zip(self.marks, self.marks[1:]))
 
-    def mean(self) -> float:
-        """Without what came before the second mark, which is warming up."""
-        return (self.marks[-1] - self.marks[1]) / (len(self.marks) - 2)
+def _now() -> float:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return time.process_time() if DEVICE == "cpu" else time.perf_counter()

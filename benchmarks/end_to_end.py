@@ -1,13 +1,13 @@
 """Samples a second of `counterpoint fit ecg/quickstart` against a bare PyTorch loop that does the same.
 
-    python benchmarks/end_to_end.py [--epochs 120]
+    python benchmarks/end_to_end.py [--turns 20]
 
 Both have the data in memory, the recipe's encoder, head, batch, optimizer and schedule, and views of the same kinds: a crop
 of 768 samples stretched by up to a tenth, another amplitude, noise, a stretch set to zero. `bare` writes them as plain
 torch on the whole batch, from one generator, and the loss as one table; `counterpoint` is what `fit` runs, with its default
 callbacks, logging, live kNN and checkpoints, and draws that are functions of seed, step and sample. Each row runs in a
-process of its own on one thread. Times are CPU seconds of the process (wall seconds on CUDA) a step, the mean of
-all, epochs' ends included. Writes benchmarks/results/end_to_end.json.
+process of its own on one thread, and they take turns of TURN steps. Times are CPU seconds of the process (wall seconds on
+CUDA), the median over turns, epochs' ends included. Writes benchmarks/results/end_to_end.json.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 import torch
-from apart import apart, versions
+from apart import in_turns, quartiles, versions
 from clock import DEVICE, Clock
 from torch import Tensor
 from torch.nn.functional import grid_sample, log_softmax, normalize
 
 RESULTS = Path(__file__).parent / "results" / "end_to_end.json"
 RECIPE = "ecg/quickstart"
+TURN = 6  # steps, each an epoch
 CROP, STRETCH, AMPLITUDE, NOISE, MASK = 768, 0.1, 0.05, 0.4, (0.01, 0.3)  # as in the recipe
 
 
@@ -66,8 +68,8 @@ def contrast(a: Tensor, b: Tensor, animal: Tensor, temperature: float) -> Tensor
     return -((target * log_softmax(logits, 1)).sum(1).mean() + (target * log_softmax(logits.T, 1)).sum(1).mean()) / 2
 
 
-def bare(epochs: int) -> Clock:
-    assembly, clock = assembled(epochs), Clock()
+def bare(epochs: int) -> None:
+    assembly, clock = assembled(epochs), Clock(TURN)
     recipe, tower = assembly.recipe, assembly.towers["pressure"].to(DEVICE).train()
     x = torch.stack([assembly.dataset.inputs(i)["pressure"] for i in range(len(assembly.dataset))]).to(DEVICE)
     animal = torch.as_tensor(assembly.dataset.groups["animal"]).to(DEVICE)
@@ -84,17 +86,16 @@ def bare(epochs: int) -> Clock:
             schedule.step()
             if epoch % 10 == 0:
                 loss.item()
-    return clock
 
 
-def counterpoint(epochs: int) -> Clock:
+def counterpoint(epochs: int) -> None:
     from lightning.pytorch import Callback
 
     from counterpoint.fit import _loader, _loop
     from counterpoint.run import Run
     from counterpoint.trainer import build_trainer
 
-    assembly, clock = assembled(epochs), Clock()
+    assembly, clock = assembled(epochs), Clock(TURN)
 
     class Timed(Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
@@ -107,29 +108,30 @@ def counterpoint(epochs: int) -> Clock:
         plan.position = lambda: progress.total.ready
         trainer.callbacks.append(Timed())
         trainer.fit(loop, _loader(recipe, assembly, plan))
-    return clock
 
 
 ROWS = {"bare": bare, "counterpoint": counterpoint}
 
 
-def main(epochs: int) -> None:
+def main(turns: int) -> None:
     batch = min(assembled(1).recipe.loader.batch, 104)
     where = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{platform.machine()}, one thread"
-    print(f"{RECIPE}, batch {batch}, on {where}\n{'':16}{'ms a step':>12}{'samples/s':>12}{'x bare':>10}")
-    rows, seconds = [], {}
-    for name in ROWS:
-        found = apart(__file__, name, epochs)
-        if isinstance(found, str):
-            sys.exit(f"{name}: {found}")
-        seconds[name] = found
-        rows.append(
-            {"name": name, "seconds": found, "samples_per_second": batch / found, "of_bare": seconds["bare"] / found}
-        )
-        print(f"{name:16}{found * 1e3:12.1f}{batch / found:12.0f}{rows[-1]['of_bare']:10.2f}", flush=True)
+    print(
+        f"{RECIPE}, batch {batch}, on {where}\n{'':16}{'ms a step':>12}{'samples/s':>12}{'x bare':>10}{'quartiles':>16}"
+    )
+    found = in_turns(__file__, {name: (name, TURN * (turns + 3)) for name in ROWS}, turns)
+    if failed := [f"{name}: {why}" for name, why in found.items() if isinstance(why, str)]:
+        sys.exit("; ".join(failed))
+    rows = []
+    for name, taken in found.items():
+        seconds, (low, share, high) = median(taken) / TURN, quartiles(taken, found["bare"])
+        row = {"name": name, "seconds": seconds, "samples_per_second": batch / seconds, "of_bare": share}
+        rows.append(row | {"of_bare_quartiles": [low, high]})
+        spread = f"{low:.2f} to {high:.2f}"
+        print(f"{name:16}{seconds * 1e3:12.1f}{batch / seconds:12.0f}{share:10.2f}{spread:>16}", flush=True)
     stored = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     stored[DEVICE] = {
-        "date": datetime.now(UTC).date().isoformat(), "machine": where, "recipe": RECIPE, "epochs": epochs,
+        "date": datetime.now(UTC).date().isoformat(), "machine": where, "recipe": RECIPE, "turns": turns,
         "versions": versions(("torch", "lightning", "counterpoint")), "rows": rows,
     }  # fmt: skip
     RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
@@ -137,11 +139,11 @@ def main(epochs: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=120)
-    parser.add_argument("--row", nargs=2, metavar=("NAME", "EPOCHS"), help="one row, as JSON")
+    parser.add_argument("--turns", type=int, default=20, help=f"of {TURN} steps of every row")
+    parser.add_argument("--row", nargs=2, metavar=("NAME", "EPOCHS"), help="one row, told on stdin when to go on")
     asked = parser.parse_args()
     if asked.row:
         torch.set_num_threads(1)
-        print(json.dumps(ROWS[asked.row[0]](int(asked.row[1])).mean()))
+        ROWS[asked.row[0]](int(asked.row[1]))
     else:
-        main(asked.epochs)
+        main(asked.turns)

@@ -6,6 +6,7 @@ python benchmarks/speed.py
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from readme import write_block
@@ -47,7 +48,8 @@ def loop_rows(device: str) -> list[str]:
             ("parts", "the same parts by hand", ""),
         ):
             beside = f"{title} {1 / times[row['size'], peer]:.0f}"
-            lines.append(_line(what, f"{1 / row['seconds']:.0f}", beside, row[f"of_{peer}"], goal))
+            spread = row["of_bare_quartiles"] if peer == "bare" else ()
+            lines.append(_line(what, f"{1 / row['seconds']:.0f}", beside, row[f"of_{peer}"], goal, spread))
     return lines
 
 
@@ -57,7 +59,9 @@ def end_rows(device: str) -> list[str]:
         return []
     ours, bare = (f"{rows[name]['samples_per_second']:,.0f}" for name in ("counterpoint", "bare"))
     what = f"samples a second of `counterpoint fit {recorded('end_to_end', device)['recipe']}` ({device})"
-    return [_line(what, ours, f"a bare loop that does the same {bare}", rows["counterpoint"]["of_bare"])]
+    row = rows["counterpoint"]
+    beside = f"a bare loop that does the same {bare}"
+    return [_line(what, ours, beside, row["of_bare"], quartiles=row["of_bare_quartiles"])]
 
 
 def views_rows(device: str) -> list[str]:
@@ -70,6 +74,7 @@ def views_rows(device: str) -> list[str]:
             f"{row['peer']} {rates[row['problem'], row['peer']]:,.0f}",
             row["of_peer"],
             f"{row['goal']:g} or more",
+            row["of_peer_quartiles"],
         )
         for row in rows
         if "goal" in row
@@ -86,8 +91,9 @@ def startup_rows(device: str) -> list[str]:
     return lines
 
 
-def _line(what: str, ours: str, peer: str, ratio: float, goal: str = "") -> str:
-    return f"| {what} | {ours} | {peer} | {ratio:.2f} | {goal} |"
+def _line(what: str, ours: str, peer: str, ratio: float, goal: str = "", quartiles: Sequence[float] = ()) -> str:
+    shown = f"{ratio:.2f}" + (" ({:.2f} to {:.2f})".format(*quartiles) if quartiles else "")
+    return f"| {what} | {ours} | {peer} | {shown} | {goal} |"
 
 
 def markdown() -> str:

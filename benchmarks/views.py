@@ -1,9 +1,9 @@
 """Samples a second of the packs' view generators on one core, beside what others offer for the same.
 
-    python benchmarks/views.py [--seconds 3]
+    python benchmarks/views.py [--turns 15]
 
-Every row runs in a process of its own with one thread: CPU seconds of the process, the least over calls on one batch.
-Every sample has random numbers of its own in every row; peers that draw once a call are called once a sample (once a
+Every row runs in a process of its own with one thread, and those of a problem take turns of TURN seconds of calls on one
+batch: CPU seconds of the process, the median over turns, and the share of a peer's samples a second turn by turn. Every sample has random numbers of its own in every row; peers that draw once a call are called once a sample (once a
 clip for video). Freed memory is kept for the next call, as `counterpoint fit` keeps it, for peers too. Peers that are
 not installed are named. Writes benchmarks/results/views.json.
 """
@@ -18,10 +18,12 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
-from apart import apart, versions
+from apart import in_turns, quartiles, versions
+from clock import Clock
 from torch import Tensor
 
 from counterpoint.allocation import keep_freed_memory
@@ -30,6 +32,7 @@ from counterpoint.registry import installed
 from counterpoint.views.pipeline import Pipeline
 
 RESULTS = Path(__file__).parent / "results" / "views.json"
+TURN = 0.2  # seconds
 Views = Callable[[Tensor], object]  # of a batch as our pack takes it
 
 ECG = [("ecg.crop", {"samples": 800}), ("ecg.scale", {}), ("ecg.time_mask", {"fraction": (0.1, 0.3)})]
@@ -171,32 +174,34 @@ def ours(problem: str, name: str) -> Views:
     return lambda batch: pipeline(View("x", batch, index), index, 0, next(count))
 
 
-def measure(problem: str, name: str, seconds: float) -> float:
-    """Samples a second, by the fastest call."""
+def take_turns(problem: str, name: str, turns: int) -> None:
     keep_freed_memory()
     views = PEERS[problem][name]() if name in PEERS[problem] else ours(problem, name)
     batch = torch.rand(SHAPES[problem], generator=torch.Generator().manual_seed(0))
     views(batch)
-    times, begun = [], time.process_time()
-    while not times or time.process_time() - begun < seconds:
-        start = time.process_time()
-        views(batch)
-        times.append(time.process_time() - start)
-    return len(batch) / min(times)
+    begun = time.process_time()
+    views(batch)
+    calls = max(1, round(TURN / (time.process_time() - begun)))
+    clock = Clock(parts=calls * len(batch))
+    for _ in range(turns):
+        clock.mark()
+        for _ in range(calls):
+            views(batch)
 
 
-def main(seconds: float) -> None:
+def main(turns: int) -> None:
     where = f"{platform.machine()}, one thread"
-    print(f"views on {where}\n{'':20}{'':26}{'samples/s':>10}{'x peer':>9}{'goal':>7}")
+    print(f"views on {where}\n{'':20}{'':26}{'samples/s':>10}{'x peer':>9}{'goal':>7}{'quartiles':>16}")
     rows = []
     for problem, (goal, peer) in GOALS.items():
-        found: dict[str, float | str] = {}
-        for name in [*PEERS[problem], *OURS[problem]]:
-            found[name] = rate = apart(__file__, problem, name, "--seconds", seconds)
+        names = [*PEERS[problem], *OURS[problem]]
+        found = in_turns(__file__, {name: (problem, name, turns + 3) for name in names}, turns)
+        for name, taken in found.items():
             row = {"problem": problem, "shape": SHAPES[problem], "name": name}
-            row |= {"failed": rate} if isinstance(rate, str) else {"samples_per_second": rate}
-            if name in OURS[problem] and isinstance(rate, float) and isinstance(found[peer], float):
-                row |= {"peer": peer, "of_peer": rate / found[peer], "goal": goal}
+            row |= {"failed": taken} if isinstance(taken, str) else {"samples_per_second": 1 / median(taken)}
+            if name in OURS[problem] and not isinstance(taken, str) and not isinstance(found[peer], str):
+                low, share, high = quartiles(taken, found[peer])
+                row |= {"peer": peer, "of_peer": share, "of_peer_quartiles": [low, high], "goal": goal}
             rows.append(row)
             print(f"{problem:20}{name:26}" + _shown(row), flush=True)
     record = {
@@ -211,16 +216,21 @@ def main(seconds: float) -> None:
 def _shown(row: dict) -> str:
     if "failed" in row:
         return f"  {row['failed']}"
-    ratio = f"{row['of_peer']:9.2f}{row['goal']:7.1f}" if "goal" in row else ""
+    ratio = ""
+    if "goal" in row:
+        low, high = row["of_peer_quartiles"]
+        ratio = f"{row['of_peer']:9.2f}{row['goal']:7.1f}{f'{low:.2f} to {high:.2f}':>16}"
     return f"{row['samples_per_second']:10.0f}{ratio}"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3.0, help="CPU seconds that a row is repeated")
-    parser.add_argument("--row", nargs=2, metavar=("PROBLEM", "NAME"), help="one row, as JSON")
+    parser.add_argument("--turns", type=int, default=15, help="of every row")
+    parser.add_argument(
+        "--row", nargs=3, metavar=("PROBLEM", "NAME", "TURNS"), help="one row, told on stdin when to go on"
+    )
     asked = parser.parse_args()
     if asked.row:
-        print(json.dumps(measure(*asked.row, asked.seconds)))
+        take_turns(asked.row[0], asked.row[1], int(asked.row[2]))
     else:
-        main(asked.seconds)
+        main(asked.turns)

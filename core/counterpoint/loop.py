@@ -46,7 +46,6 @@ from counterpoint.view_loss import made, rest, view_losses
 from counterpoint.views.generator import TrainableView
 from counterpoint.views.pipeline import Pipeline
 
-
 _NOTED = {"_current_fx_name", "_entering", "_norm", "last_loss", "last_outputs", "last_parts"}
 
 
