@@ -1,10 +1,10 @@
 """The steps of an epoch with less between them: Lightning's order of events, of which only those are told that are heard.
 
 Lightning tells every callback, the module, the strategy and the precision plugin of some thirty events a step, each
-through a profiler; that is 0.4 ms, most of it for hooks that do nothing. Where training is plain (`_is_plain`: one
-process, one optimizer step a batch, no loss scaling, no validation, no profiler), a step here does what Lightning's does,
-with the same progress and the same arithmetic, and checkpoints of one go on in the other. Where it is not, and in the
-first step after a restart, Lightning's own code runs. So it does in versions of Lightning that this was not tried with.
+through a profiler: 0.2 ms a step for what nobody hears. Where training is plain (`_is_plain`: one process, no loss
+scaling, no validation, no profiler; and one optimizer step a batch), a step here does what Lightning's does, with the same
+progress and the same arithmetic, and checkpoints of one go on in the other. Where it is not, and in the first step after
+a restart, Lightning's own code runs. So it does in versions of Lightning that this was not tried with.
 """
 
 from __future__ import annotations
