@@ -92,7 +92,7 @@ def info_nce(
 
 def _few(queries: Tensor, keys: Tensor, temperature: float | Tensor, exclude: Rule | None, alpha: float) -> Tensor:
     out = None if exclude is None else out_of(_covering(exclude, None), None)
-    with no_autocast(queries.device.type):
+    with no_autocast("cpu"):  # `queries.device.type` costs microseconds, and they count here
         return FewPairs.apply(queries, keys, 1.0 / temperature, out, alpha)
 
 

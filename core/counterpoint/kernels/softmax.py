@@ -76,13 +76,16 @@ def _form(queries: Tensor, keys: Tensor, tiled: bool | None):
 
 def are_few(queries: Tensor, scale: float | Tensor) -> bool:
     """Whether pairs (N, D) with one scale are few enough for one kept table on a CPU."""
-    one_scale = not isinstance(scale, Tensor) or scale.ndim == 0
-    return one_scale and queries.ndim == 2 and not queries.is_cuda and 0 < queries.shape[0] ** 2 <= DENSE
+    one_scale, shape = not isinstance(scale, Tensor) or scale.ndim == 0, queries.shape
+    return one_scale and len(shape) == 2 and queries.is_cpu and 0 < shape[0] ** 2 <= DENSE
 
 
 def precise(queries: Tensor, keys: Tensor, scale: float | Tensor) -> tuple[Tensor, Tensor, float | Tensor]:
     """The arguments in float32, or float64 when there is one."""
-    dtype = torch.float64 if torch.float64 in (queries.dtype, keys.dtype) else torch.float32
+    dtype = queries.dtype
+    if dtype == keys.dtype == torch.float32 and not isinstance(scale, Tensor):
+        return queries, keys, scale
+    dtype = torch.float64 if torch.float64 in (dtype, keys.dtype) else torch.float32
     return _in(dtype, queries), _in(dtype, keys), _in(dtype, scale) if isinstance(scale, Tensor) else scale
 
 
