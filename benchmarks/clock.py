@@ -15,10 +15,11 @@ class Clock:
 
     marks  calls of `mark` in a turn; the first begins the first turn
     parts  by which the seconds of a turn are divided
+    device cpu: seconds of CPU; else of the wall
     """
 
-    def __init__(self, marks: int = 1, parts: int = 1):
-        self.marks, self.parts, self.count = marks, parts, 0
+    def __init__(self, marks: int = 1, parts: int = 1, device: str = DEVICE):
+        self.marks, self.parts, self.device, self.count = marks, parts, device, 0
         self.begun: float | None = None
 
     def mark(self) -> None:
@@ -26,12 +27,12 @@ class Clock:
         if (self.count - 1) % self.marks:
             return
         if self.begun is not None:
-            print(f"\nturn {(_now() - self.begun) / self.parts}", flush=True)
+            print(f"\nturn {(self._now() - self.begun) / self.parts}", flush=True)
         sys.stdin.readline()
-        self.begun = _now()
+        self.begun = self._now()
 
-
-def _now() -> float:
-    if DEVICE == "cuda":
+    def _now(self) -> float:
+        if self.device == "cpu":
+            return time.process_time()
         torch.cuda.synchronize()
-    return time.process_time() if DEVICE == "cpu" else time.perf_counter()
+        return time.perf_counter()

@@ -3,9 +3,10 @@
     python benchmarks/views.py [--turns 15]
 
 Every row runs in a process of its own with one thread, and those of a problem take turns of TURN seconds of calls on one
-batch: CPU seconds of the process, the median over turns, and the share of a peer's samples a second turn by turn. Every sample has random numbers of its own in every row; peers that draw once a call are called once a sample (once a
-clip for video). Freed memory is kept for the next call, as `counterpoint fit` keeps it, for peers too. Peers that are
-not installed are named. Writes benchmarks/results/views.json.
+batch: CPU seconds of the process, the median over turns, and the quartiles of its rate over a peer's, turn by turn. Every
+sample has random numbers of its own in every row; peers that draw once a call are called once a sample (once a clip for
+video). Freed memory is kept for the next call, as `counterpoint fit` keeps it, for peers too. Peers that are not
+installed are named. Writes benchmarks/results/views.json.
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ def take_turns(problem: str, name: str, turns: int) -> None:
     begun = time.process_time()
     views(batch)
     calls = max(1, round(TURN / (time.process_time() - begun)))
-    clock = Clock(parts=calls * len(batch))
+    clock = Clock(parts=calls * len(batch), device="cpu")
     for _ in range(turns):
         clock.mark()
         for _ in range(calls):
