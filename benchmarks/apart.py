@@ -24,7 +24,7 @@ def apart(script: str, *words: object) -> Any:
 def in_turns(script: str, rows: dict[str, Iterable[object]], turns: int) -> dict[str, list[float] | str]:
     """The seconds of every turn of every row, each in a process of its own; a sentence (str) for one that cannot run.
 
-    A machine that is not always equally fast is so for all rows: one runs at a time, for a turn of some tenths of a second,
+    A machine that is not always equally fast is so for all rows: one runs at a time, for a turn of a second or two at most,
     and each round of turns begins with the next row. The first two rounds, imports and warming up, are not counted.
     """
     with ExitStack() as stack:

@@ -6,6 +6,7 @@ from pathlib import Path
 import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import SimpleProfiler
 
@@ -15,11 +16,10 @@ from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.objectives.moco import MoCo
 from counterpoint_toy.parts import Pairs
 
-HOOKS = [
-    "on_train_epoch_start", *steps.HOOKS[:-1], "on_train_batch_end", "on_train_epoch_end",
-]  # fmt: skip
+HOOKS = ["on_train_epoch_start", *steps.HOOKS, "on_train_epoch_end"]
 OPTIONS = {
     "plain": {},
+    "nothing logged": {"log": False},
     "clipped": {"gradient_clip_val": 0.1},
     "clipped by value": {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"},
     "double": {"precision": "64-true"},
@@ -36,8 +36,8 @@ LIGHTNINGS = {
 class Events(lightning.Callback):
     """What each hook saw: its name, all that is counted, the rate, and what was given to it."""
 
-    def __init__(self, trainer_saves: Path | None = None):
-        self.seen, self.path = [], trainer_saves
+    def __init__(self, save: Path | None = None, log: bool = True):
+        self.seen, self.path, self.log = [], save, log
 
     def note(self, hook, trainer, module, *given):
         epoch = trainer.fit_loop.epoch_loop
@@ -50,7 +50,8 @@ class Events(lightning.Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         self.note("on_train_batch_end", trainer, module, outputs, batch, batch_idx)
-        module.log("answer", float(trainer.global_step), batch_size=1, on_epoch=True)
+        if self.log:
+            module.log("answer", float(trainer.global_step), batch_size=1, on_epoch=True)
         if self.path is not None and trainer.global_step == 5:
             trainer.save_checkpoint(self.path)
 
@@ -90,9 +91,9 @@ def objectives():
     }
 
 
-def trained(save=None, **options):
-    module, events = loop(objectives(), norm=True), Events(save)
-    trainer = train(module, Pairs(size=48, missing=0.3), batch=16, epochs=3, callbacks=[events], **options)
+def trained(save=None, log=True, more=(), **options):
+    module, events = loop(objectives(), norm=True), Events(save, log)
+    trainer = train(module, Pairs(size=48, missing=0.3), batch=16, epochs=3, callbacks=[events, *more], **options)
     return module, events.seen, trainer
 
 
@@ -107,7 +108,8 @@ def test_a_plain_step_is_lightnings(options, monkeypatch):
     assert [event[0] for event in events] == [event[0] for event in told]
     assert events == told
     assert_same_state(module, expected)
-    assert trainer.callback_metrics.keys() == peer.callback_metrics.keys() >= {"answer", "loss"}
+    logged = {"answer", "loss"} if options.get("log", True) else {"loss"}
+    assert trainer.callback_metrics.keys() == peer.callback_metrics.keys() >= logged
     assert all(torch.equal(value, peer.callback_metrics[name]) for name, value in trainer.callback_metrics.items())
     assert trainer.fit_loop.state_dict() == peer.fit_loop.state_dict()
 
@@ -117,6 +119,15 @@ def test_any_other_step_is_taken_by_lightning(options, monkeypatch):
     calls = Calls(monkeypatch)
     trained(**options)
     assert calls.count == 9
+
+
+def test_batches_that_are_accumulated_from_an_epoch_on_are_lightnings_from_there(monkeypatch):
+    calls = Calls(monkeypatch)
+    module, *_ = trained(more=[GradientAccumulationScheduler({1: 2})])
+    assert calls.count == 6  # of three epochs of three batches
+    monkeypatch.setattr(steps, "TRIED", ())
+    expected, *_ = trained(more=[GradientAccumulationScheduler({1: 2})])
+    assert_same_state(module, expected)
 
 
 @pytest.mark.parametrize("first, then", [((), steps.TRIED), (steps.TRIED, ())], ids=["Lightning's", "ours"])

@@ -46,6 +46,7 @@ from counterpoint.view_loss import made, rest, view_losses
 from counterpoint.views.generator import TrainableView
 from counterpoint.views.pipeline import Pipeline
 
+# What is set at every step.
 _NOTED = {"_current_fx_name", "_entering", "_norm", "last_loss", "last_outputs", "last_parts"}
 
 
@@ -97,7 +98,7 @@ class Loop(LightningModule):
         self.last_outputs: Outputs | None = None  # of the last batch, for callbacks; without gradients
 
     def __setattr__(self, name: str, value) -> None:
-        """What changes at every step is no module or parameter to look out for."""
+        """What is set at every step is looked at no further: it is neither module nor parameter."""
         if name in _NOTED:
             object.__setattr__(self, name, value)
         else:

@@ -2,7 +2,7 @@
 
 Lightning tells every callback, the module, the strategy and the precision plugin of some thirty events a step, each
 through a profiler: 0.2 ms a step for what nobody hears. Where training is plain (`_is_plain`: one process, no loss
-scaling, no validation, no profiler; and one optimizer step a batch), a step here does what Lightning's does, with the same
+scaling, no validation, no profiler, one optimizer step a batch), a step here does what Lightning's does, with the same
 progress and the same arithmetic, and checkpoints of one go on in the other. Where it is not, and in the first step after
 a restart, Lightning's own code runs. So it does in versions of Lightning that this was not tried with.
 """
@@ -69,12 +69,13 @@ class Steps(_TrainingEpochLoop):
             and type(trainer.strategy) is SingleDeviceStrategy
             and isinstance(trainer.profiler, PassThroughProfiler)
             and not trainer.enable_validation
+            and trainer.accumulate_grad_batches == 1  # in this epoch
             and not any(config.reduce_on_plateau for config in trainer.lr_scheduler_configs)
             and not any(_overrides(trainer.lightning_module, name, LightningModule) for name in UNTOLD)
         )
 
     def advance(self, data_fetcher) -> None:
-        if not self._plain or self.restarting or self.trainer.accumulate_grad_batches != 1:
+        if not self._plain or self.restarting:
             super().advance(data_fetcher)
             return
         trainer, progress, connector = self.trainer, self.batch_progress, self.trainer._logger_connector
@@ -132,7 +133,7 @@ class Steps(_TrainingEpochLoop):
         return losses[0]
 
     def on_advance_end(self, data_fetcher) -> None:
-        if not self._plain or self.trainer.accumulate_grad_batches != 1:
+        if not self._plain:
             super().on_advance_end(data_fetcher)
             return
         self._batches_that_stepped += 1

@@ -82,10 +82,7 @@ def are_few(queries: Tensor, scale: float | Tensor) -> bool:
 
 def precise(queries: Tensor, keys: Tensor, scale: float | Tensor) -> tuple[Tensor, Tensor, float | Tensor]:
     """The arguments in float32, or float64 when there is one."""
-    dtype = queries.dtype
-    if dtype == keys.dtype == torch.float32 and not isinstance(scale, Tensor):
-        return queries, keys, scale
-    dtype = torch.float64 if torch.float64 in (dtype, keys.dtype) else torch.float32
+    dtype = torch.float64 if torch.float64 in (queries.dtype, keys.dtype) else torch.float32
     return _in(dtype, queries), _in(dtype, keys), _in(dtype, scale) if isinstance(scale, Tensor) else scale
 
 
