@@ -58,9 +58,9 @@ def value_of(run: tuple) -> tuple[str, float]:
     import torch
 
     from counterpoint.errors import CounterpointError
-    from counterpoint.fit import fit
+    from counterpoint.fit.run import fit
+    from counterpoint.fit.scoring import evaluate
     from counterpoint.recipe import load
-    from counterpoint.scoring import evaluate
 
     torch.set_num_threads(1)
     recipe_name, overrides, seed, score = run

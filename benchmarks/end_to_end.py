@@ -34,7 +34,7 @@ CROP, STRETCH, AMPLITUDE, NOISE, MASK = 768, 0.1, 0.05, 0.4, (0.01, 0.3)  # as i
 
 
 def assembled(epochs: int):
-    from counterpoint.assembly import assemble
+    from counterpoint.fit.assembly import assemble
     from counterpoint.recipe import load
 
     return assemble(load(RECIPE, [f"trainer.max_epochs={epochs}"]))
@@ -91,9 +91,9 @@ def bare(epochs: int) -> None:
 def counterpoint(epochs: int) -> None:
     from lightning.pytorch import Callback
 
-    from counterpoint.fit import _loader, _loop
-    from counterpoint.run import Run
-    from counterpoint.trainer import build_trainer
+    from counterpoint.fit.run import _loader, _loop
+    from counterpoint.fit.trainer import build_trainer
+    from counterpoint.runs.run import Run
 
     assembly, clock = assembled(epochs), Clock(TURN)
 

@@ -33,18 +33,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from torch.utils.data import DataLoader, TensorDataset
 
-from counterpoint.allocation import keep_freed_memory
-from counterpoint.assembly import Assembly
 from counterpoint.batch import Batch, Outputs
 from counterpoint.data.dataset import Dataset, Spec
-from counterpoint.fit import _loader, _loop
-from counterpoint.heads import MLP
+from counterpoint.fit.assembly import Assembly
+from counterpoint.fit.memory import keep_freed_memory
+from counterpoint.fit.run import _loader, _loop
+from counterpoint.fit.trainer import build_trainer
+from counterpoint.heads.projection import MLP
+from counterpoint.loop.optimizers import cosine
 from counterpoint.objectives.nt_xent import NTXent
-from counterpoint.optim import cosine
 from counterpoint.recipe import load
-from counterpoint.run import Run
-from counterpoint.tower import Tower
-from counterpoint.trainer import build_trainer
+from counterpoint.runs.run import Run
+from counterpoint.towers.tower import Tower
 from counterpoint.views.copies import Copies
 from counterpoint.views.pipeline import Pipeline
 from counterpoint.views.signal import Noise

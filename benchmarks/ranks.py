@@ -24,7 +24,7 @@ import torch.distributed as dist
 from apart import versions
 from torch.nn.functional import normalize
 
-from counterpoint.allocation import keep_freed_memory
+from counterpoint.fit.memory import keep_freed_memory
 from counterpoint.kernels import divided, info_nce
 
 RESULTS = Path(__file__).parent / "results" / "ranks.json"

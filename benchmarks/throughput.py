@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 
-from counterpoint.assembly import assemble
 from counterpoint.data.collate import collate
 from counterpoint.data.plan import Seeded
-from counterpoint.fit import _loop
+from counterpoint.fit.assembly import assemble
+from counterpoint.fit.run import _loop
 from counterpoint.recipe import load
 
 RESULTS = Path(__file__).parent / "results" / "throughput.json"

@@ -27,9 +27,9 @@ from apart import in_turns, quartiles, versions
 from clock import Clock
 from torch import Tensor
 
-from counterpoint.allocation import keep_freed_memory
 from counterpoint.batch import View
-from counterpoint.registry import installed
+from counterpoint.fit.memory import keep_freed_memory
+from counterpoint.packs.registry import installed
 from counterpoint.views.pipeline import Pipeline
 
 RESULTS = Path(__file__).parent / "results" / "views.json"

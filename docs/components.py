@@ -6,7 +6,7 @@ from functools import partial
 from inspect import cleandoc
 from typing import Annotated, get_args, get_origin
 
-from counterpoint.registry import Component, Parameter, installed
+from counterpoint.packs.registry import Component, Parameter, installed
 
 KINDS = {
     "dataset": "Datasets", "reader": "Readers", "sampler": "Samplers", "encoder": "Encoders", "head": "Heads", "view": "View generators",

@@ -11,7 +11,7 @@ import components
 import recipe_keys
 from components import OURS
 
-from counterpoint.registry import installed
+from counterpoint.packs.registry import installed
 
 HERE = Path(__file__).parent
 

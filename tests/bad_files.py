@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from counterpoint.assembly import build_dataset
+from counterpoint.fit.assembly import build_dataset
 from counterpoint.recipe import load
 from formats import FORMATS, Format
 from own_files import WORDS, table

@@ -10,13 +10,13 @@ from torch.utils.data import DataLoader
 
 from counterpoint.data.collate import collate
 from counterpoint.data.plan import Order, Plan, Seeded, shuffle
-from counterpoint.heads import MLP
-from counterpoint.loop import Loop, Training
+from counterpoint.heads.projection import MLP
+from counterpoint.loop.module import Loop, Training
+from counterpoint.loop.optimizers import adamw, constant
+from counterpoint.loop.steps import shorten
 from counterpoint.objectives.objective import Momentum
-from counterpoint.optim import adamw, constant
 from counterpoint.randomness import seed_all
-from counterpoint.steps import shorten
-from counterpoint.tower import Tower
+from counterpoint.towers.tower import Tower
 from counterpoint.views.copies import Copies
 from counterpoint.views.pipeline import Pipeline
 from counterpoint_toy.parts import Drop, Noise, bag, conv, conv_bn

@@ -29,14 +29,14 @@ def end(name: str = "SIGKILL") -> None:
 
 
 def save_at_every_step() -> None:
-    from counterpoint.checkpoints import Checkpoints
+    from counterpoint.runs.checkpoints import Checkpoints
 
     Checkpoints.EVERY = 0.0
 
 
 def _in_training_step(what) -> None:
     """`what(loop, batch, number)` before every training step of this process, numbered from 0."""
-    from counterpoint.loop import Loop
+    from counterpoint.loop.module import Loop
 
     plain, steps = Loop.training_step, itertools.count()
 
@@ -72,7 +72,7 @@ def raise_at_step(step: int, kind: str, text: str, rank: int = 0) -> None:
 
 def record_samples(path: str) -> None:
     """A line a step: stage, step of the stage, and the samples that were learnt from."""
-    from counterpoint.checkpoints import Checkpoints
+    from counterpoint.runs.checkpoints import Checkpoints
 
     def what(loop, batch, now):
         stage = next(c.folder.name for c in loop.trainer.callbacks if isinstance(c, Checkpoints))
@@ -84,7 +84,7 @@ def record_samples(path: str) -> None:
 
 
 def at_call(place: str, name: str = "SIGKILL", times: int = 1) -> None:
-    """A signal in the middle of a function, `counterpoint.trial:try_out`."""
+    """A signal in the middle of a function, `counterpoint.fit.dry_run:try_out`."""
     import importlib
 
     module, attribute = place.split(":")
@@ -275,7 +275,7 @@ class _Forked:
 def fork_ranks(*argv: str) -> None:
     """The second rank is forked, and runs the command anew, where Lightning would start a process."""
     from counterpoint.cli import main
-    from counterpoint.launcher import Launcher
+    from counterpoint.fit.launcher import Launcher
 
     def start(self):
         os.environ.update(

@@ -7,9 +7,9 @@ import torch
 
 from building import loop
 from counterpoint.batch import Batch, View
-from counterpoint.heads import MLP
+from counterpoint.heads.projection import MLP
 from counterpoint.objectives.info_nce import InfoNCE
-from counterpoint.tower import Tower
+from counterpoint.towers.tower import Tower
 from counterpoint_toy.parts import conv
 
 

@@ -13,19 +13,19 @@ import torch
 from building import Gradients, loop, towers, train
 from counterpoint.data.plan import cut
 from counterpoint.errors import DataError
+from counterpoint.heads.whitening import Whitening
 from counterpoint.kernels import softmax
+from counterpoint.loop.optimizers import sgd
 from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.objectives.moco import MoCo
-from counterpoint.optim import sgd
 from counterpoint.randomness import seed_all
 from counterpoint.refresh.kmeans import KMeans
 from counterpoint.refresh.refreshed import Refreshed
-from counterpoint.teacher import Teacher
-from counterpoint.tower import Tower
+from counterpoint.towers.teacher import Teacher
+from counterpoint.towers.tower import Tower
 from counterpoint.views.autotcl import AutoTCL
 from counterpoint.views.generator import ViewGenerator
 from counterpoint.views.pipeline import Pipeline
-from counterpoint.whitening import Whitening
 from counterpoint_toy.parts import Drop, Follow, Noise, Pairs, Remember
 
 WITHOUT_WORDS, UNREADABLE = range(8, 12), range(16, 19)

@@ -13,7 +13,7 @@ from counterpoint.data.folder import folder as by_folder
 from counterpoint.data.guard import Skipped
 from counterpoint.data.plan import Seeded
 from counterpoint.errors import DataError
-from counterpoint.fit import fit
+from counterpoint.fit.run import fit
 from counterpoint.recipe import load
 from formats import FORMATS, CannotHold
 from own_files import PACKS

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from bad_files import dataset, good_file, manifest
-from counterpoint.changes import DATA, check_data, configuration, note_data, resume
 from counterpoint.data import fingerprint
 from counterpoint.data.dataset import Dataset
 from counterpoint.data.fingerprint import differences
 from counterpoint.errors import RunError
+from counterpoint.packs.registry import installed
 from counterpoint.recipe import load
-from counterpoint.registry import installed
-from counterpoint.run import Run
+from counterpoint.runs.resuming import DATA, check_data, configuration, note_data, resume
+from counterpoint.runs.run import Run
 from formats import FORMATS
 
 RECIPE = "data: {use: toy.pairs, modalities: [signal]}\nencoders: {signal: toy.conv}\nviews: {signal: [{use: copies, n: 2}]}\nobjective: nt_xent\noptimizer: {use: adamw, lr: 0.001}\n"  # fmt: skip
@@ -178,7 +178,7 @@ def _text():
 
 # --- two runs in one folder ------------------------------------------------------------------------------------------
 
-HOLDS = "import sys, time; from pathlib import Path; from counterpoint.run import Run; run = Run(Path(sys.argv[1])).lock(); print(1, flush=True); time.sleep(60)"
+HOLDS = "import sys, time; from pathlib import Path; from counterpoint.runs.run import Run; run = Run(Path(sys.argv[1])).lock(); print(1, flush=True); time.sleep(60)"
 
 
 @pytest.mark.fault("R15")

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from counterpoint import sealed
-from counterpoint.checkpoints import PARTS, AtomicCheckpointIO, drop_old, newest, size_of
 from counterpoint.errors import CounterpointError, RunError
-from counterpoint.export import read_tensors, save_towers, stored_checksum
-from counterpoint.run import Run
+from counterpoint.runs import sealed
+from counterpoint.runs.checkpoints import PARTS, AtomicCheckpointIO, drop_old, newest, size_of
+from counterpoint.runs.run import Run
+from counterpoint.towers.storing import read_tensors, save_towers, stored_checksum
 from faults import ROUNDS
 from injections import disk_full_after
 from test_fit import same
@@ -353,7 +353,7 @@ def test_places_that_cannot_be_written_are_named(tmp_path):
 
 
 def test_a_row_that_was_cut_off_is_dropped_even_where_it_looks_whole(tmp_path):
-    from counterpoint.run import MetricsFile
+    from counterpoint.runs.run import MetricsFile
 
     file = MetricsFile(tmp_path / "metrics.csv")
     for step in (1, 2, 3):

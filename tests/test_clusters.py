@@ -14,7 +14,7 @@ from counterpoint.objectives.beclr import BECLR, ClusterMemory
 from counterpoint.objectives.clip import CLIP
 from counterpoint.objectives.clusters import MCL, MLCD
 from counterpoint.objectives.interclr import InterCLR
-from counterpoint.objectives.sinkhorn import sinkhorn
+from counterpoint.objectives.mechanisms.sinkhorn import sinkhorn
 from counterpoint.objectives.swav import SwAV
 from counterpoint.randomness import Draw
 from counterpoint.refresh.kmeans import split_small

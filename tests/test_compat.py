@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from counterpoint import cli, compat, contract, hookspecs, packs, registry
-from counterpoint.fit import fit
+from counterpoint import cli, hookspecs
+from counterpoint.fit.run import fit
+from counterpoint.fit.scoring import evaluate
+from counterpoint.packs import compat, contract, discovery, registry
 from counterpoint.recipe import load
-from counterpoint.scoring import evaluate
 from counterpoint.testing import Example, check_pack
 from counterpoint.testing.pack import components
 
@@ -95,8 +96,8 @@ def test_it_has_every_hook_of_its_version():
 
 def test_a_pack_of_the_first_version_is_whole_keeps_the_contract_and_trains(api1, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = packs.discover()
-    assert [pack.api for pack in found.packs] == [1] and not found.faults and not packs.dead_targets(found)
+    found = discovery.discover()
+    assert [pack.api for pack in found.packs] == [1] and not found.faults and not discovery.dead_targets(found)
     small = Example(overrides=(f"data.path={series(tmp_path)}",))
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)  # nothing is deprecated yet
@@ -130,10 +131,10 @@ def test_only_versions_that_were_released_are_spoken(monkeypatch):
 
 def test_the_next_version_reads_a_pack_of_this_one(api2):
     """Renamed hooks, changed tables and changed components of a made-up API 2, against the frozen pack."""
-    (pack,) = packs.discover().packs
+    (pack,) = discovery.discover().packs
     assert set(pack.tables["view"]) == {"jitter", "halves", "scale"}
     assert set(pack.tables["objective"]) == {"first", "pull", "follow"}
-    assert pack.recipes.is_dir() and not packs.discover().faults
+    assert pack.recipes.is_dir() and not discovery.discover().faults
     encoder = registry.installed().find("encoder", "api1.words").build(vocabulary=5)
     assert encoder.tag == "made for API 1" and encoder(torch.zeros(2, 3, dtype=torch.int64)).shape == (2, 16)
     assert not hasattr(registry.installed().find("encoder", "text_transformer").build(vocabulary=5, width=8), "tag")
@@ -180,7 +181,7 @@ def test_what_is_not_spoken_is_refused_with_what_to_install(
         f"[counterpoint]\nx = cp_x{ours}{version}\n",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = packs.discover(only=["x"])
+    found = discovery.discover(only=["x"])
     (fault,) = found.faults
     assert not found.packs and problem in fault.problem and fault.remedy.startswith(remedy)
 
@@ -189,9 +190,9 @@ def test_an_old_name_of_a_hook_is_no_hook_of_a_pack_of_today(api2, install, tmp_
     text = "from counterpoint.hookspecs import hookimpl\nCOUNTERPOINT_API = 2\n@hookimpl\ndef counterpoint_view_generators():\n    return {}\n"
     install(tmp_path, "cp-today", {"cp_today.py": text}, "[counterpoint]\ntoday = cp_today\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    (fault,) = packs.discover(only=["today"]).faults
+    (fault,) = discovery.discover(only=["today"]).faults
     assert "counterpoint_view_generators is not a hook; did you mean" in fault.problem
-    assert not packs.discover(only=["today"]).deprecated
+    assert not discovery.discover(only=["today"]).deprecated
 
 
 def test_the_page_lists_every_version():

@@ -9,11 +9,11 @@ import counterpoint
 from building import loop, towers
 from counterpoint.batch import Batch, View
 from counterpoint.errors import ComponentError
-from counterpoint.heads import MLP, Several
+from counterpoint.heads.projection import MLP, Several
 from counterpoint.objectives.cmim import CMIM, coordinates
 from counterpoint.objectives.coca import CoCa
-from counterpoint.objectives.decoder import Decoder
 from counterpoint.objectives.info_nce import InfoNCE
+from counterpoint.objectives.mechanisms.decoder import Decoder
 from counterpoint.objectives.self_distillation import SelfDistillation
 from test_fit import QUESTIONS, RECIPE, command
 
@@ -132,7 +132,7 @@ def test_a_text_in_parts_costs_what_it_costs_whole(monkeypatch):
     ids, real, memory = torch.randint(9, (5, 6)), torch.ones(5, 6, dtype=torch.bool), torch.randn(5, 3, 4)
     found = []
     for held in (1 << 24, 1):
-        monkeypatch.setattr("counterpoint.objectives.by_rows.HELD", held)
+        monkeypatch.setattr("counterpoint.kernels.by_rows.HELD", held)
         total, count = decoder.surprise(ids, real, memory)
         decoder.zero_grad()
         total.sum().backward()

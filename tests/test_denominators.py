@@ -10,10 +10,9 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from building import towers
-from counterpoint.assembly import _momentum
 from counterpoint.batch import Queued, View, outputs
 from counterpoint.errors import ComponentError
-from counterpoint.momentum import MomentumTowers
+from counterpoint.fit.assembly import _momentum
 from counterpoint.objectives.decoupled import DCL, DCLW
 from counterpoint.objectives.hard import HardContrastive
 from counterpoint.objectives.individual import ISogCLR, SogCLR
@@ -25,6 +24,7 @@ from counterpoint.objectives.nt_xent import MultiviewNTXent, NTXent
 from counterpoint.objectives.objective import Momentum, Needs
 from counterpoint.objectives.simcse import ESimCSE, SimCSE
 from counterpoint.randomness import beta_quantile
+from counterpoint.towers.momentum import MomentumTowers
 from objectives.denominators import cosine, ordered_pairs, plain_global
 from objectives.scenes import D, average, everything, lse, scene
 

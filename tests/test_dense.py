@@ -14,15 +14,15 @@ import building
 from building import Gradients, assert_same_state, loop, train
 from counterpoint.batch import Features, View
 from counterpoint.errors import ComponentError
-from counterpoint.heads import MLP
-from counterpoint.maps import Dense, Slots
-from counterpoint.momentum import MomentumTowers
+from counterpoint.heads.dense import Dense, Slots
+from counterpoint.heads.projection import MLP
+from counterpoint.loop.optimizers import sgd
 from counterpoint.objectives.dense import PixPro
 from counterpoint.objectives.objective import Offers, check
 from counterpoint.objectives.slotcon import SlotCon
-from counterpoint.optim import sgd
-from counterpoint.sharing import share
-from counterpoint.tower import Tower
+from counterpoint.towers.momentum import MomentumTowers
+from counterpoint.towers.sharing import share
+from counterpoint.towers.tower import Tower
 from counterpoint.views.branches import Branches
 from counterpoint.views.copies import Copies
 from counterpoint.views.generator import ViewGenerator

@@ -12,11 +12,11 @@ import torch
 import yaml
 from torch import nn
 
-from counterpoint.assembly import assemble
 from counterpoint.batch import View
 from counterpoint.cli import main
 from counterpoint.doctor import chance, data, negatives, run, views
 from counterpoint.doctor.look import look, sketch
+from counterpoint.fit.assembly import assemble
 from counterpoint.recipe import load
 
 SAMPLES, LENGTH = 60, 64
@@ -264,7 +264,7 @@ def trained(tmp_path):
         (folder / "metrics.csv").write_text("\n".join(lines))
         (folder / "scores.json").write_text(json.dumps(list(scores)))
         (folder / "run.json").write_text(json.dumps({"state": state, "given": given, "error": "out of memory"}))
-        from counterpoint.run import Run
+        from counterpoint.runs.run import Run
 
         return list(run.check(Run(folder)))
 

@@ -8,9 +8,9 @@ from counterpoint.batch import Batch, View
 from counterpoint.encoders.exits import exits
 from counterpoint.encoders.text_transformer import TextTransformer
 from counterpoint.errors import ComponentError
+from counterpoint.loop.optimizers import sgd
 from counterpoint.objectives.exits import Unfused
 from counterpoint.objectives.info_nce import InfoNCE
-from counterpoint.optim import sgd
 from counterpoint_toy.parts import Pairs
 
 

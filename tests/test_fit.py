@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from counterpoint.changes import check_data
 from counterpoint.cli import main
 from counterpoint.errors import RecipeError, RunError
-from counterpoint.extent import is_first_rank, length_of
-from counterpoint.fit import _reason
+from counterpoint.fit.length import is_first_rank, length_of
+from counterpoint.fit.run import _reason
 from counterpoint.recipe import TrainerOptions
-from counterpoint.run import Run
+from counterpoint.runs.resuming import check_data
+from counterpoint.runs.run import Run
 from forked import server
 
 HERE = Path(__file__).parent
@@ -327,7 +327,7 @@ def test_print_config_round_trips(folder):
 HOLDER = """
 import os, signal, sys, time
 from pathlib import Path
-from counterpoint.run import Run
+from counterpoint.runs.run import Run
 run = Run(Path(sys.argv[1])).lock()
 if os.fork() == 0:  # as a reading worker is
     print("held", flush=True)

@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bad_files import BAD, dataset, good_file, manifest
-from counterpoint.checkpoints import AtomicCheckpointIO
 from counterpoint.data.guard import reading
 from counterpoint.data.manifest import manifest as build_manifest
 from counterpoint.data.numbers import read as read_numbers
 from counterpoint.data.numbers import shape_of
 from counterpoint.errors import CounterpointError, DataError, RunError
+from counterpoint.runs.checkpoints import AtomicCheckpointIO
 from faults import ROUNDS
 from formats import FORMATS
 from mutations import WAYS, damaged

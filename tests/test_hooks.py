@@ -8,7 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from counterpoint import cli, contract, hookspecs, registry
+from counterpoint import cli, hookspecs
+from counterpoint.packs import contract, registry
 from counterpoint.testing.kit import UNTRIED_KINDS, examine
 from shown import PAGES, ROOT, blocks
 
@@ -46,9 +47,9 @@ def test_every_example_of_a_hook_is_found_without_fault_alone(tmp_path, install,
         own[f"counterpoint_{hook}/__init__.py"] = ""
         install(tmp_path, f"cp-{hook.replace('_', '-')}", own, f"[counterpoint]\n{hook} = counterpoint_{hook}.pack\n")
     code = (
-        "from counterpoint import packs; found = packs.discover();"
+        "from counterpoint.packs import discovery; found = discovery.discover();"
         "print(sorted([p.entry, *p.tables, *(['recipe'] if p.recipes else [])] for p in found.packs));"
-        "print([str(f) for f in [*found.faults, *packs.dead_targets(found)]])"
+        "print([str(f) for f in [*found.faults, *discovery.dead_targets(found)]])"
     )
     ran = python(tmp_path, "-c", code, PYTHONPATH=f"{tmp_path}:{ROOT / 'core'}", COUNTERPOINT_PACKS=",".join(HOOKS))
     found, faults = map(ast.literal_eval, ran.stdout.splitlines())

@@ -179,7 +179,7 @@ def test_asked_twice_it_stops_at_once(forked, folder):
 @pytest.mark.fault("R3")
 @pytest.mark.parametrize("name", CODES)
 def test_a_signal_before_the_first_step_leaves_nothing(forked, folder, name):
-    for place in ("counterpoint.trial:try_out", "counterpoint.trainer:build_trainer", "counterpoint.checkpoints:Checkpoints.on_train_start"):  # fmt: skip
+    for place in ("counterpoint.fit.dry_run:try_out", "counterpoint.fit.trainer:build_trainer", "counterpoint.runs.checkpoints:Checkpoints.on_train_start"):  # fmt: skip
         stopped = forked("fit", "recipe.yaml", cwd=folder, first=[["at_call", place, name]])
         assert stopped.returncode == CODES[name], (place, stopped.stderr)
         last = stopped.stderr.splitlines()[-1]
@@ -189,7 +189,7 @@ def test_a_signal_before_the_first_step_leaves_nothing(forked, folder, name):
 
 @pytest.mark.fault("R3")
 def test_a_signal_in_the_last_step_or_the_evaluation_loses_nothing(forked, straight, folder):
-    place = ["at_call", "counterpoint.scoring:evaluate", "SIGTERM"]
+    place = ["at_call", "counterpoint.fit.scoring:evaluate", "SIGTERM"]
     stopped = forked("fit", "recipe.yaml", cwd=folder, first=[SAVING, place])
     assert stopped.returncode == 143, stopped.stderr
     kept = "the encoder is trained and kept; score it with: counterpoint evaluate runs/killed-1"
@@ -199,7 +199,7 @@ def test_a_signal_in_the_last_step_or_the_evaluation_loses_nothing(forked, strai
 
 @pytest.mark.fault("R3")
 def test_a_signal_while_the_last_checkpoint_is_written_is_not_lost(forked, straight, folder):
-    place = ["at_call", "counterpoint.checkpoints:Checkpoints.on_train_end", "SIGTERM"]
+    place = ["at_call", "counterpoint.runs.checkpoints:Checkpoints.on_train_end", "SIGTERM"]
     stopped = forked("fit", "recipe.yaml", cwd=folder, first=[place])
     assert stopped.returncode == 143 and "stopped by SIGTERM at step 8" in stopped.stderr, stopped.stderr
     run = went_on(forked, folder)

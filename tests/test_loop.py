@@ -5,16 +5,16 @@ import torch
 
 from building import Gradients, assert_same_state, loop, towers, train
 from counterpoint.batch import Batch, View
-from counterpoint.checkpoints import Checkpoints
 from counterpoint.data.collate import collate
 from counterpoint.errors import ComponentError, TrainingError
 from counterpoint.evaluate.embed import embed
-from counterpoint.heads import MLP, Identity
+from counterpoint.heads.projection import MLP, Identity
+from counterpoint.loop.optimizers import adamw, sgd
 from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.objectives.moco import MoCo
 from counterpoint.objectives.objective import Objective
-from counterpoint.optim import adamw, sgd
-from counterpoint.tower import Tower, tune
+from counterpoint.runs.checkpoints import Checkpoints
+from counterpoint.towers.tower import Tower, tune
 from counterpoint.views.copies import Copies
 from counterpoint.views.pipeline import Pipeline
 from counterpoint_toy.parts import Pairs, Remember

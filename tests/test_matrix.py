@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from counterpoint.builtin import TABLES
-from counterpoint.fit import fit
+from counterpoint.fit.run import fit
+from counterpoint.packs.builtin import TABLES
 from counterpoint.recipe import load
 from own_files import PACKS, SAMPLES
 

@@ -7,7 +7,7 @@ import torch
 
 from building import loop, pipelines, towers
 from counterpoint.batch import Batch, Encoded, Features, View
-from counterpoint.micro_batch import joined
+from counterpoint.loop.micro_batch import joined
 from counterpoint.objectives.filip import FILIP
 from counterpoint.objectives.info_nce import InfoNCE
 

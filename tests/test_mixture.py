@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.assembly import build_dataset
 from counterpoint.data.dataset import Spec
-from counterpoint.data.mixture import Mixture
+from counterpoint.data.derived.mixture import Mixture
 from counterpoint.errors import DataError
-from counterpoint.fit import fit
+from counterpoint.fit.assembly import build_dataset
+from counterpoint.fit.run import fit
+from counterpoint.fit.scoring import evaluate
 from counterpoint.recipe import load
-from counterpoint.scoring import evaluate
 from test_matrix import recipe_of
 from test_planted import Paired
 

@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from counterpoint.batch import Batch
-from counterpoint.builtin import TABLES
 from counterpoint.kernels import softmax
 from counterpoint.objectives.objective import Needs, Offers, check
+from counterpoint.packs.builtin import TABLES
 from objectives.scenes import HEADS, SCENES, TENSORS, everything, scene
 
 torch.set_num_threads(1)

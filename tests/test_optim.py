@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from counterpoint.optim import adam, adamw, sgd
+from counterpoint.loop.optimizers import adam, adamw, sgd
 
 LR, DECAY, FIRST, SECOND, EPS = 1e-2, 0.1, 0.9, 0.999, 1e-8
 TORCHS = {adam: torch.optim.Adam, adamw: torch.optim.AdamW, sgd: torch.optim.SGD}

@@ -7,7 +7,8 @@ from textwrap import dedent
 
 import pytest
 
-from counterpoint import contract, hookspecs, markers
+from counterpoint import hookspecs, markers
+from counterpoint.packs import contract
 
 HEAD = "from counterpoint.hookspecs import hookimpl\nCOUNTERPOINT_API = 1\n"
 ENCODERS = "@hookimpl\ndef counterpoint_encoders():\n    return {'net': '%s.encoders:net'}\n"
@@ -193,13 +194,13 @@ import json, random, sys
 import numpy
 random.seed(1); numpy.random.seed(1)
 before = random.getstate(), numpy.random.get_state()[1].tolist()
-from counterpoint import packs
-found = packs.discover()
+from counterpoint.packs import discovery
+found = discovery.discover()
 after = random.getstate(), numpy.random.get_state()[1].tolist()
 json.dump({
     "packs": {f"{p.distribution}:{p.entry}": {"version": p.version, "tables": p.tables} for p in found.packs},
     "faults": [vars(fault) for fault in found.faults],
-    "dead": [vars(fault) for fault in packs.dead_targets(found)],
+    "dead": [vars(fault) for fault in discovery.dead_targets(found)],
     "left_out": found.left_out,
     "rng_kept": before == after,
     "torch": "torch" in sys.modules,
@@ -367,7 +368,7 @@ def test_a_pack_installed_by_pip_is_found_with_its_recipes(tmp_path, python):
             archive.writestr(name, text)
     arguments = ["install", "--no-index", "--no-deps", "--disable-pip-version-check", "--target", str(site), str(wheel)]
     assert python(tmp_path, "-m", "pip", *arguments).returncode == 0
-    code = "from counterpoint.registry import installed as i; print(i().recipe('wheel/quickstart'), i().find('encoder', 'wheel.net').provider)"
+    code = "from counterpoint.packs.registry import installed as i; print(i().recipe('wheel/quickstart'), i().find('encoder', 'wheel.net').provider)"
     printed = python(site, "-c", code).stdout.split()
     assert printed == [str(site / "cp_wheel/recipes/quickstart.yaml"), "cp-wheel", "2.1"]
 
@@ -381,7 +382,7 @@ def test_every_hook_of_the_contract_is_read():
 def test_torch_keeps_its_random_state():
     import torch
 
-    from counterpoint.packs import isolated
+    from counterpoint.packs.discovery import isolated
 
     state = torch.get_rng_state()
     with isolated():
@@ -439,8 +440,8 @@ state = lambda: [os.getcwd(), sys.path[:], sys.getrecursionlimit(), len(warnings
                  str(torch.get_default_dtype()), torch.get_num_threads(), torch.is_grad_enabled()]
 torch.set_num_threads(2)
 before = state()
-from counterpoint import packs
-found = packs.discover(only=["meddles"])
+from counterpoint.packs import discovery
+found = discovery.discover(only=["meddles"])
 after = state()
 json.dump({"same": [a == b for a, b in zip(before, after)], "packs": len(found.packs)}, sys.stdout)
 """

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from counterpoint import cli, contract, recipe, registry
+from counterpoint import cli, recipe
+from counterpoint.packs import contract, registry
 from counterpoint.recipe.annotations import section_fields
 from counterpoint.recipe.sections import Recipe
 from shown import PAGES, ROOT, blocks, components, from_such_a_pack

@@ -9,7 +9,7 @@ import torch
 from counterpoint import build
 from counterpoint.batch import outputs
 from counterpoint.data.dataset import Dataset, Spec
-from counterpoint.data.planted import Planted, with_patch
+from counterpoint.data.derived.planted import Planted, with_patch
 from counterpoint.errors import ComponentError, CounterpointError, DataError
 from counterpoint.evaluate.attack import AttackSuccess
 from counterpoint.evaluate.evaluator import Embeddings

@@ -6,8 +6,8 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from counterpoint.data.dataset import Dataset, Spec
-from counterpoint.data.planted import COLUMN, Planted
-from counterpoint.data.without import Without
+from counterpoint.data.derived.planted import COLUMN, Planted
+from counterpoint.data.derived.without import Without
 from counterpoint.doctor import poison
 from counterpoint.doctor.look import Data, _part
 from counterpoint.errors import DataError

@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from counterpoint.batch_statistics import counting, share
-from counterpoint.whitening import GroupWhitening
+from counterpoint.heads.whitening import GroupWhitening
+from counterpoint.towers.batch_statistics import counting, share
 
 pytestmark = pytest.mark.xdist_group("ranks")  # what they share is made once
 

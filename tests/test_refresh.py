@@ -12,10 +12,10 @@ import torch
 from torch.nn.functional import normalize
 
 from building import assert_same_state, loop, train
-from counterpoint.assembly import assemble
 from counterpoint.data.plan import Order, by_group, distinct
 from counterpoint.data.plan import neighbours as near_batches
 from counterpoint.errors import ComponentError, DataError, RecipeError
+from counterpoint.fit.assembly import assemble
 from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.recipe import load
 from counterpoint.refresh.kmeans import KMeans, kmeans

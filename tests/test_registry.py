@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from counterpoint import builtin, registry, targets
 from counterpoint.errors import ComponentError, CounterpointError, DataError
-from counterpoint.importing import set_aside
 from counterpoint.markers import KINDS, Given, Use
-from counterpoint.packs import Discovery, Fault, Pack
-from counterpoint.registry import Component, Registry
+from counterpoint.packs import builtin, registry, targets
+from counterpoint.packs.discovery import Discovery, Fault, Pack
+from counterpoint.packs.importing import set_aside
+from counterpoint.packs.registry import Component, Registry
 
 PARTS = '''
     """Components of the tests, good and bad."""
@@ -310,8 +310,8 @@ def test_what_the_first_imports_make_is_set_aside_and_garbage_is_collected_again
 def test_summaries_are_read_without_importing(python, parts):
     code = f"""
         import sys
-        from counterpoint.packs import Pack
-        from counterpoint.registry import Component
+        from counterpoint.packs.discovery import Pack
+        from counterpoint.packs.registry import Component
         pack = Pack("d", "1", "p", "m")
         for name in {["crop", "Net", "Table", "decorated", "undocumented", "hidden", "nowhere", "text"]}:
             print(Component("view", name, "cp_parts.parts:" + name, pack).summary)

@@ -3,7 +3,7 @@
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from counterpoint.requirements import _possible, clashes
+from counterpoint.packs.requirements import _possible, clashes
 
 PACK = "COUNTERPOINT_API = 1\n"
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.data.archives import find
 from counterpoint.data.loader import Loader
 from counterpoint.data.plan import Order, Plan, shuffle
-from counterpoint.data.shards import shards
-from counterpoint.data.tar import _split, read_tar
+from counterpoint.data.shards.archives import find
+from counterpoint.data.shards.shards import shards
+from counterpoint.data.shards.tar import _split, read_tar
 from counterpoint.data.text import Text
 from counterpoint.errors import DataError
 from counterpoint.testing.datasets import checks

@@ -5,16 +5,16 @@ import torch
 
 from building import Gradients, loop, towers, train
 from counterpoint.batch import Batch, Features, View
-from counterpoint.codebook import FiniteTokens, Universal, sparsemax
 from counterpoint.errors import ComponentError
-from counterpoint.export import load_weights, save_towers
-from counterpoint.heads import Linear
+from counterpoint.heads.codebook import FiniteTokens, Universal, sparsemax
+from counterpoint.heads.projection import Linear
+from counterpoint.heads.whitening import GroupWhitening, Whitening, inverse_root
+from counterpoint.loop.optimizers import parameter_groups, sgd
 from counterpoint.objectives.clip import CLIP
 from counterpoint.objectives.whitenedcse import WhitenedCSE
-from counterpoint.optim import parameter_groups, sgd
-from counterpoint.sharing import share
-from counterpoint.tower import Tower
-from counterpoint.whitening import GroupWhitening, Whitening, inverse_root
+from counterpoint.towers.sharing import share
+from counterpoint.towers.storing import load_weights, save_towers
+from counterpoint.towers.tower import Tower
 from counterpoint_toy.parts import Pairs
 from test_fit import RECIPE, command
 

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from counterpoint.batch import Features, View
 from counterpoint.randomness import Draw
-from counterpoint.side_by_side import SideBySide
 from counterpoint.testing.finding import Broken
 from counterpoint.testing.material import Trial
 from counterpoint.testing.views import leaves_its_input_as_it_was, makes_a_view_of_each_row_alone
-from counterpoint.tower import Tower
+from counterpoint.towers.side_by_side import SideBySide
+from counterpoint.towers.tower import Tower
 from counterpoint.views.generator import ViewGenerator
 
 

@@ -11,28 +11,28 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from counterpoint import scoring
-from counterpoint.assembly import assemble
 from counterpoint.batch import Features, View, outputs
 from counterpoint.errors import ComponentError, CounterpointError, RecipeError
 from counterpoint.evaluate import table
 from counterpoint.evaluate.embed import attach, embed
 from counterpoint.evaluate.evaluator import Embeddings
 from counterpoint.evaluate.retrieval import Retrieval
-from counterpoint.export import load_similarity, save_similarity
-from counterpoint.fit import fit
-from counterpoint.heads import MLP, Identity, Linear, Several, Tokens
-from counterpoint.objectives import by_rows as chunks
+from counterpoint.fit import scoring
+from counterpoint.fit.assembly import assemble
+from counterpoint.fit.run import fit
+from counterpoint.heads.projection import MLP, Identity, Linear, Several, Tokens
+from counterpoint.kernels import by_rows as chunks
 from counterpoint.objectives import symile
 from counterpoint.objectives.clip import CLIP
 from counterpoint.objectives.filip import FILIP
 from counterpoint.objectives.gram import GRAM
+from counterpoint.objectives.mechanisms.similarity import LateInteraction, Product, Side, Similarity, Volume
 from counterpoint.objectives.multi_view import MVDHEL, MVInfoNCE
 from counterpoint.objectives.symile import Symile
 from counterpoint.recipe import load
-from counterpoint.run import Run
-from counterpoint.similarity import LateInteraction, Product, Side, Similarity, Volume
-from counterpoint.tower import Tower
+from counterpoint.runs.run import Run
+from counterpoint.towers.storing import load_similarity, save_similarity
+from counterpoint.towers.tower import Tower
 from counterpoint.views.pipeline import Pipeline
 from objectives.scenes import scene
 from objectives.similarities import one_way

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from counterpoint.fit import fit
+from counterpoint.fit.run import fit
+from counterpoint.fit.scoring import evaluate
 from counterpoint.recipe import load
-from counterpoint.scoring import evaluate
 from own_files import PACKS, admissions
 
 ROOT = Path(__file__).parents[1]

@@ -11,15 +11,15 @@ from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
 import counterpoint
-from counterpoint.assembly import assemble, build_tower
 from counterpoint.errors import RecipeError, RunError, Stopped
-from counterpoint.export import load_towers, read_tensors
-from counterpoint.fit import fit
+from counterpoint.fit.assembly import assemble, build_tower
+from counterpoint.fit.initial_weights import Finished, fill_earlier
+from counterpoint.fit.run import fit
+from counterpoint.fit.scoring import finish
 from counterpoint.recipe import load
 from counterpoint.refresh.kmeans import KMeans
-from counterpoint.run import Run
-from counterpoint.scoring import finish
-from counterpoint.start import Finished, fill_earlier
+from counterpoint.runs.run import Run
+from counterpoint.towers.storing import load_towers, read_tensors
 
 BASE = """
 data:      {use: toy.pairs, size: 24, modalities: [signal]}

@@ -11,7 +11,7 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import SimpleProfiler
 
 from building import assert_same_state, loop, train
-from counterpoint import steps
+from counterpoint.loop import steps
 from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.objectives.moco import MoCo
 from counterpoint_toy.parts import Pairs

@@ -14,13 +14,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterpoint.assembly import build_dataset
 from counterpoint.data.dataset import Sample, Spec
 from counterpoint.data.loader import Loader
 from counterpoint.data.plan import Order, Plan, by_group, distinct, neighbours, shuffle
 from counterpoint.data.spread import spread
 from counterpoint.data.stream import Stream, Stretches
 from counterpoint.errors import ComponentError, DataError, RecipeError
+from counterpoint.fit.assembly import build_dataset
 from counterpoint.recipe import load
 from counterpoint.testing.datasets import checks
 from tars import shards_of

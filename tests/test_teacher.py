@@ -9,7 +9,7 @@ import torch
 from building import assert_same_state, loop, towers, train
 from counterpoint.batch import Batch, View
 from counterpoint.objectives.info_nce import InfoNCE
-from counterpoint.teacher import Teacher
+from counterpoint.towers.teacher import Teacher
 from counterpoint_toy.parts import Follow, Pairs
 from test_fit import RECIPE, command, same
 
@@ -74,7 +74,7 @@ def test_the_teacher_follows_the_loop_to_its_precision():
 
 
 def test_a_resumed_run_has_the_same_teacher(tmp_path):
-    from counterpoint.checkpoints import Checkpoints
+    from counterpoint.runs.checkpoints import Checkpoints
 
     data = Pairs(size=32, missing=0.3)
     straight, short, resumed = taught(norm=True), taught(norm=True), taught(norm=True)

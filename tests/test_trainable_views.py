@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from building import Gradients, assert_same_state, loop, towers, train
-from counterpoint.assembly import assemble
 from counterpoint.batch import Features
-from counterpoint.fit import fit
-from counterpoint.heads import MLP
+from counterpoint.fit.assembly import assemble
+from counterpoint.fit.run import fit
+from counterpoint.heads.projection import MLP
+from counterpoint.loop.optimizers import adamw, sgd
 from counterpoint.objectives.autotcl import AutoTCL as Objective
 from counterpoint.objectives.info_nce import InfoNCE
-from counterpoint.optim import adamw, sgd
 from counterpoint.randomness import seed_all
 from counterpoint.recipe import load
-from counterpoint.tower import Tower
+from counterpoint.towers.tower import Tower
 from counterpoint.views.autotcl import AutoTCL
 from counterpoint.views.branches import Branches
 from counterpoint.views.generator import TrainableView, ViewGenerator

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.assembly import assemble
-from counterpoint.builtin import TABLES
 from counterpoint.errors import RecipeError
+from counterpoint.fit.assembly import assemble
+from counterpoint.fit.dry_run import try_out
+from counterpoint.packs.builtin import TABLES
 from counterpoint.recipe import load
-from counterpoint.trial import try_out
 from test_matrix import ASKS, Ask, recipe_of
 
 OTHER_WIDTH = {"use": "text_transformer", "width": 12, "depth": 1, "heads": 2}

@@ -15,9 +15,9 @@ import torch
 from counterpoint import cli
 from counterpoint.errors import RunError
 from counterpoint.evaluate.table import render
-from counterpoint.fit import fit
+from counterpoint.fit.run import fit
+from counterpoint.fit.scoring import evaluate
 from counterpoint.recipe import load
-from counterpoint.scoring import evaluate
 from counterpoint.testing.pack import check_distribution
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from counterpoint.unit import LEAST, unit
+from counterpoint.kernels.unit_rows import LEAST, unit
 
 
 @pytest.fixture(autouse=True)

@@ -24,9 +24,9 @@ markers =
 SEEN = """
 import hashlib, json, sys
 from pathlib import Path
-from counterpoint.fit import fit
+from counterpoint.fit.run import fit
 from counterpoint.recipe import load
-from counterpoint.registry import installed
+from counterpoint.packs.registry import installed
 name, *steps = sys.argv[1:]
 (pack,) = [pack for pack in installed().discovery.packs if pack.entry == name]
 run = fit(load(f"{name}/quickstart", steps), root=Path("runs"))

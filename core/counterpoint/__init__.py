@@ -7,7 +7,7 @@ __all__ = ["Given", "Use", "build", "hookimpl", "load", "outputs", "tokenizer"]
 
 def build(kind: str, name: str, **parameters):
     """A component by its kind and name, such as build("objective", "nt_xent", temperature=0.1)."""
-    from counterpoint.registry import installed
+    from counterpoint.packs.registry import installed
 
     return installed().find(kind, name).build(**parameters)
 
@@ -20,8 +20,8 @@ def __getattr__(name: str):
         return version("counterpoint")
     homes = {
         "outputs": "counterpoint.batch",
-        "load": "counterpoint.export",
-        "tokenizer": "counterpoint.export",
+        "load": "counterpoint.towers.storing",
+        "tokenizer": "counterpoint.towers.storing",
         "hookimpl": "counterpoint.hookspecs",
     }
     if name not in homes:

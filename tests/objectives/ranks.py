@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from counterpoint.batch import Batch
-from counterpoint.gather import gather
+from counterpoint.loop.gather import gather
 from objectives.scenes import SIDES, TENSORS, everything, scene
 from test_objectives import CASES, build, called
 

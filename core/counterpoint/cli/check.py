@@ -9,13 +9,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from counterpoint.importing import set_aside
+    from counterpoint.packs.importing import set_aside
 
     with set_aside():
-        from counterpoint.assembly import assemble
+        from counterpoint.fit.assembly import assemble
+        from counterpoint.fit.dry_run import try_out
+        from counterpoint.fit.initial_weights import check_start
         from counterpoint.recipe import load
-        from counterpoint.start import check_start
-        from counterpoint.trial import try_out
 
     recipe = load(args.recipe, args.overrides)
     for _, stage in recipe.stage_recipes():

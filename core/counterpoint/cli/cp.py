@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from counterpoint import registry
 from counterpoint.errors import CounterpointError
+from counterpoint.packs import registry
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

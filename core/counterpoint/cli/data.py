@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from counterpoint import registry
 from counterpoint.data import sources
 from counterpoint.errors import ComponentError, CounterpointError, DataError, suggest
+from counterpoint.packs import registry
 
 KINDS = ("dataset", "reader", "encoder")  # kinds of components that may need data
 

@@ -52,7 +52,7 @@ def _is_run(args: argparse.Namespace) -> bool:
 def _of_run(args: argparse.Namespace):
     from counterpoint.doctor.run import check
     from counterpoint.errors import CounterpointError
-    from counterpoint.run import Run
+    from counterpoint.runs.run import Run
 
     if args.overrides:
         raise CounterpointError(f"doctor: a run is as it is; overrides are for a recipe ({args.overrides[0]})")

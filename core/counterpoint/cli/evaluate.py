@@ -14,12 +14,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from counterpoint.allocation import keep_freed_memory
     from counterpoint.errors import CounterpointError
     from counterpoint.evaluate.table import render
+    from counterpoint.fit.memory import keep_freed_memory
+    from counterpoint.fit.scoring import evaluate, finish
     from counterpoint.recipe import load
-    from counterpoint.run import Run
-    from counterpoint.scoring import evaluate, finish
+    from counterpoint.runs.run import Run
 
     opened = Run.open(args.run, Path(args.runs))
     others = [text for text in args.overrides if not text.startswith(("data.", "evaluate", "baselines", "loader."))]

@@ -25,8 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from counterpoint.cli.packs import warn
+    from counterpoint.packs.registry import installed
     from counterpoint.recipe import load
-    from counterpoint.registry import installed
 
     warn(installed().discovery)
     for line in installed().discovery.deprecated:
@@ -43,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _resume(args: argparse.Namespace) -> int:
-    from counterpoint.changes import resume
-    from counterpoint.fit import say
-    from counterpoint.run import Run
+    from counterpoint.fit.run import say
+    from counterpoint.runs.resuming import resume
+    from counterpoint.runs.run import Run
 
     overrides = [text for text in [args.recipe, *args.overrides] if text]
     opened = Run.open(args.resume, Path(args.runs))
@@ -58,12 +58,12 @@ def _resume(args: argparse.Namespace) -> int:
 
 
 def _train(recipe, root: Path, opened, allow_changes: bool = False) -> int:
-    from counterpoint.allocation import keep_freed_memory
     from counterpoint.data.loader import end_workers
     from counterpoint.errors import Stopped
-    from counterpoint.extent import is_first_rank
-    from counterpoint.fit import fit, say
-    from counterpoint.stopping import Interrupted, interruptible
+    from counterpoint.fit.length import is_first_rank
+    from counterpoint.fit.memory import keep_freed_memory
+    from counterpoint.fit.run import fit, say
+    from counterpoint.runs.interrupts import Interrupted, interruptible
 
     keep_freed_memory()
     try:
@@ -92,8 +92,8 @@ def _nothing_kept(opened) -> str:
 
 
 def _score(done, recipe) -> int:
-    from counterpoint.scoring import finish
-    from counterpoint.stopping import Interrupted
+    from counterpoint.fit.scoring import finish
+    from counterpoint.runs.interrupts import Interrupted
 
     kept = f"the encoder is trained and kept; score it with: counterpoint evaluate {done.folder}"
     try:

@@ -2,10 +2,10 @@
 
 import argparse
 
-from counterpoint import registry
 from counterpoint.cli.packs import warn
 from counterpoint.cli.table import columns, shorten
 from counterpoint.markers import KINDS
+from counterpoint.packs import registry
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,12 +15,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from counterpoint.allocation import keep_freed_memory
-    from counterpoint.fit import say
-    from counterpoint.merge import merge
+    from counterpoint.fit.memory import keep_freed_memory
+    from counterpoint.fit.merging import merge
+    from counterpoint.fit.run import say
+    from counterpoint.fit.scoring import finish
     from counterpoint.recipe import load
-    from counterpoint.run import Run
-    from counterpoint.scoring import finish
+    from counterpoint.runs.run import Run
 
     root = Path(args.runs)
     opened = [Run.open(name, root) for name in args.run]

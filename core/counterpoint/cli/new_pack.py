@@ -6,9 +6,9 @@ import re
 from importlib import metadata, resources
 from pathlib import Path
 
-from counterpoint import builtin, registry, targets
 from counterpoint.errors import CounterpointError
 from counterpoint.hookspecs import API_VERSION
+from counterpoint.packs import builtin, registry, targets
 
 SUFFIX = ".tmpl"
 HIDDEN = "dot-"  # a template's name must not hide it from version control and from wheels

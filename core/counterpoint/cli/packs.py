@@ -4,9 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from counterpoint import contract, packs, registry
 from counterpoint.cli.table import columns
-from counterpoint.packs import Discovery, Fault
+from counterpoint.packs import contract, registry
+from counterpoint.packs.discovery import Discovery, Fault, Pack, dead_targets
 
 SHOWN = 5  # faults that other commands mention
 
@@ -16,10 +16,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from counterpoint import requirements
+    from counterpoint.packs import requirements
 
     discovery = registry.installed().discovery
-    faults = [*discovery.faults, *packs.dead_targets(discovery)]
+    faults = [*discovery.faults, *dead_targets(discovery)]
     if discovery.packs:
         print(_table(discovery.packs))
     else:
@@ -62,7 +62,7 @@ def warn(discovery: Discovery) -> None:
         print(f"{more}counterpoint packs shows where and what to do", file=sys.stderr)
 
 
-def _table(found: Sequence[packs.Pack]) -> str:
+def _table(found: Sequence[Pack]) -> str:
     kinds = list(contract.KINDS.values())
     rows = [["pack", "distribution", "version", *(f"{kind}s" for kind in kinds), "recipes"]]
     for pack in found:

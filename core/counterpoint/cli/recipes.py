@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from counterpoint import registry
 from counterpoint.cli.packs import warn
 from counterpoint.cli.table import columns
+from counterpoint.packs import registry
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

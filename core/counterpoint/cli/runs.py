@@ -14,7 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from counterpoint.run import all_runs
+    from counterpoint.runs.run import all_runs
 
     found = all_runs(Path(args.runs))
     return {"ls": _ls, "best": _best, "show": _show}[args.action](args, found)
@@ -65,7 +65,7 @@ def _name(score: dict) -> str:
 
 
 def _show(args: argparse.Namespace, found: list) -> int:
-    from counterpoint.run import Run
+    from counterpoint.runs.run import Run
 
     one = Run.open(args.what or "latest", Path(args.runs))
     summary = one.folder / "summary.md"

@@ -4,11 +4,11 @@ import argparse
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from counterpoint import registry
 from counterpoint.cli.table import columns
 from counterpoint.errors import ComponentError, suggest
 from counterpoint.markers import KINDS, Use
-from counterpoint.registry import Component, Parameter, Registry
+from counterpoint.packs import registry
+from counterpoint.packs.registry import Component, Parameter, Registry
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -92,7 +92,7 @@ def no_reader(path: str, reader: Reader) -> str:
 
 def _installed() -> list[tuple[str, type[Reader]]]:
     """Name and class of every reader that can be imported; looked for only when a file has no reader."""
-    from counterpoint.registry import installed
+    from counterpoint.packs.registry import installed
 
     found = []
     for component in installed().components("reader"):

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from counterpoint.assembly import build_pipeline
 from counterpoint.batch import APART, Batch, Encoded, Outputs, Queued
 from counterpoint.errors import CounterpointError
+from counterpoint.fit.assembly import build_pipeline
+from counterpoint.objectives.mechanisms.temperature import Temperature
 from counterpoint.objectives.objective import Needs, Objective
-from counterpoint.objectives.temperature import Temperature
 from counterpoint.recipe import Recipe
 
 DIM, QUEUE = 8, 4096

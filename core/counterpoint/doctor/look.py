@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.assembly import build_dataset
 from counterpoint.data.dataset import Sample
 from counterpoint.data.spread import spread
 from counterpoint.errors import DataError
+from counterpoint.fit.assembly import build_dataset
 from counterpoint.randomness import key, seed_host
 from counterpoint.recipe import Recipe
 

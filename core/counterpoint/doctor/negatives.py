@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from counterpoint.assembly import Assembly
 from counterpoint.data.plan import Order
 from counterpoint.doctor.data import by_design, category, shares
 from counterpoint.doctor.finding import Finding, percent
 from counterpoint.doctor.look import Data
+from counterpoint.fit.assembly import Assembly
 
 BATCHES = 32  # of the first epoch that are looked at
 FALSE, GRAVE = 0.02, 0.1  # shares of the negatives that are worth a word, that are serious

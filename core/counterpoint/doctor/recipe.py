@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from counterpoint.assembly import assemble
 from counterpoint.doctor import data, negatives, poison, views
 from counterpoint.doctor.finding import Finding
 from counterpoint.doctor.look import MOST, look
+from counterpoint.fit.assembly import assemble
 from counterpoint.recipe import Recipe
 
 

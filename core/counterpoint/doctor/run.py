@@ -11,7 +11,7 @@ from counterpoint.doctor.chance import chances, lowest_temperatures
 from counterpoint.doctor.finding import Finding, percent
 from counterpoint.evaluate.table import RAW, TRAINED, UNTRAINED
 from counterpoint.recipe import Recipe, load
-from counterpoint.run import MetricsFile, Run
+from counterpoint.runs.run import MetricsFile, Run
 
 JUDGED = 50  # steps before which nothing is said of the loss
 SETTLED = 0.02  # relative distance from the loss of chance

@@ -11,13 +11,13 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from counterpoint.assembly import Assembly
 from counterpoint.batch import APART, Batch, View
 from counterpoint.data.collate import collate
 from counterpoint.data.spread import spread
 from counterpoint.doctor.finding import Finding
 from counterpoint.doctor.look import Data, affordable, read
 from counterpoint.errors import DataError
+from counterpoint.fit.assembly import Assembly
 
 ROWS, NUMBERS = 64, 1 << 25  # samples of the batch that is looked at, and numbers in it
 MANY = 0.05  # share of rows from which a fault is no accident

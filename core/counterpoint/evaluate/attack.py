@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from counterpoint.data.planted import CLEAN, COLUMN, TARGET, TRIGGERED
+from counterpoint.data.derived.planted import CLEAN, COLUMN, TARGET, TRIGGERED
 from counterpoint.errors import ComponentError, CounterpointError
 from counterpoint.evaluate.bootstrap import means, scores
 from counterpoint.evaluate.evaluator import Embeddings, Score

@@ -12,8 +12,8 @@ from counterpoint.data.guard import Skipped
 from counterpoint.data.loader import Loader
 from counterpoint.errors import ComponentError
 from counterpoint.evaluate.evaluator import Embeddings
-from counterpoint.similarity import Similarity
-from counterpoint.tower import Tower
+from counterpoint.objectives.mechanisms.similarity import Similarity
+from counterpoint.towers.tower import Tower
 from counterpoint.views.pipeline import Pipeline
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from counterpoint.errors import CounterpointError
-from counterpoint.similarity import Similarity
+from counterpoint.objectives.mechanisms.similarity import Similarity
 
 
 @dataclass

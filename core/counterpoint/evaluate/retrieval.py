@@ -18,8 +18,8 @@ from counterpoint.errors import ComponentError, CounterpointError
 from counterpoint.evaluate.bootstrap import means, scores
 from counterpoint.evaluate.evaluator import Embeddings, Score
 from counterpoint.evaluate.rows import Rows, modalities, rows
+from counterpoint.objectives.mechanisms.similarity import Side
 from counterpoint.randomness import splitmix64
-from counterpoint.similarity import Side
 
 
 class Retrieval:

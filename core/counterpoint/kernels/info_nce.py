@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from counterpoint.kernels.autocast import no_autocast
 from counterpoint.kernels.few import FewPairs
 from counterpoint.kernels.identities import Rule, counts, out_of
 from counterpoint.kernels.pairs import KeptPairs
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.kernels.softmax import Stats, are_few, precise, scaled, softmax_stats
-from counterpoint.precision import no_autocast
 
 Denominator = Literal["all", "negatives"]
 SHARES = {"forward": 1.0, "both": 0.5}  # of forward, by the name of a direction

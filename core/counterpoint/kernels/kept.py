@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from counterpoint.kernels.autocast import no_autocast
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.kernels.tiled import is_bounded, refuse_second_derivative
-from counterpoint.precision import no_autocast
 
 
 class KeptSoftmax(Function):

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from counterpoint.kernels.autocast import no_autocast
 from counterpoint.kernels.kept import slopes
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.kernels.tiled import refuse_second_derivative
-from counterpoint.precision import no_autocast
 
 RANGE = 80.0  # between the largest and the least logit: exponentials below the largest are still normal numbers
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from counterpoint.kernels import identities, reference
+from counterpoint.kernels.autocast import no_autocast
 from counterpoint.kernels.dispatch import fused_for, products_dtype
 from counterpoint.kernels.divided import by_parts, is_divided
 from counterpoint.kernels.identities import Rule
 from counterpoint.kernels.kept import KeptSoftmax
 from counterpoint.kernels.plan import Plan, ranked, reorder
 from counterpoint.kernels.tiled import TiledSelfSoftmax, TiledSoftmax
-from counterpoint.precision import no_autocast
 
 DENSE = 1024 * 1024  # logits up to which the dense form is the faster one
 

@@ -13,11 +13,11 @@ from counterpoint.batch import Encoded, Outputs, Pair
 from counterpoint.errors import ComponentError
 from counterpoint.kernels.soft import Blend, GroupMean, SoftmaxOf, own, soft_info_nce
 from counterpoint.markers import Modalities, Size
-from counterpoint.objectives.aligned import twins
+from counterpoint.objectives.mechanisms.aligned import twins
+from counterpoint.objectives.mechanisms.rows import pair_ids
+from counterpoint.objectives.mechanisms.temperature import Temperature
 from counterpoint.objectives.moco import MoCo
 from counterpoint.objectives.objective import Needs, mean
-from counterpoint.objectives.rows import pair_ids
-from counterpoint.objectives.temperature import Temperature
 
 
 class Bounded(Temperature):

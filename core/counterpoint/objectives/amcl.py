@@ -14,12 +14,12 @@ from torch.nn.functional import normalize, relu
 from counterpoint.batch import Outputs
 from counterpoint.errors import ComponentError
 from counterpoint.kernels import contrast
+from counterpoint.kernels.by_rows import by_rows
 from counterpoint.kernels.reference import log_sum_exp, lowest
 from counterpoint.markers import Dim
-from counterpoint.named import Named
-from counterpoint.objectives.by_rows import by_rows
+from counterpoint.modules import Named
+from counterpoint.objectives.mechanisms.rows import Stack, stack_views
 from counterpoint.objectives.objective import Needs, Objective
-from counterpoint.objectives.rows import Stack, stack_views
 
 
 class PairTemperature(nn.Module):

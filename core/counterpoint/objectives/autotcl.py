@@ -14,10 +14,10 @@ from torch.nn.functional import cross_entropy, normalize
 from counterpoint.batch import Encoded, Outputs
 from counterpoint.errors import ComponentError
 from counterpoint.kernels.info_nce import info_nce
+from counterpoint.kernels.pooling import max_of_stretches, max_over_time
 from counterpoint.objectives.filip import sides_of_pairs
+from counterpoint.objectives.mechanisms.similarity import Side
 from counterpoint.objectives.objective import Needs, Objective, mean
-from counterpoint.pooling import max_of_stretches, max_over_time
-from counterpoint.similarity import Side
 
 
 class AutoTCL(Objective):

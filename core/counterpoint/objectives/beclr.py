@@ -15,9 +15,9 @@ from counterpoint.kernels import softmax_stats
 from counterpoint.kernels.identities import counts
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.markers import Dim
+from counterpoint.objectives.mechanisms.predictor import Predictor
+from counterpoint.objectives.mechanisms.sinkhorn import sinkhorn
 from counterpoint.objectives.objective import Momentum, Needs, Objective
-from counterpoint.objectives.predictor import Predictor
-from counterpoint.objectives.sinkhorn import sinkhorn
 from counterpoint.refresh.kmeans import centres_of, kmeans
 
 

@@ -9,8 +9,8 @@ from torch.nn.functional import normalize
 
 from counterpoint.batch import Outputs
 from counterpoint.markers import Dim
+from counterpoint.objectives.mechanisms.predictor import Predictor
 from counterpoint.objectives.objective import Momentum, Needs, Objective, mean
-from counterpoint.objectives.predictor import Predictor
 
 
 class BYOL(Objective):

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from counterpoint.batch import Outputs, Pair
 from counterpoint.errors import ComponentError
-from counterpoint.objectives.by_rows import by_rows
+from counterpoint.kernels.by_rows import by_rows
+from counterpoint.objectives.mechanisms.rows import pair_ids, stack_views
 from counterpoint.objectives.multi_view import log_sum_exp_by, sums_by
 from counterpoint.objectives.objective import Needs, Objective, mean
-from counterpoint.objectives.rows import pair_ids, stack_views
 
 
 class CACR(Objective):

@@ -10,10 +10,10 @@ from torch import Tensor
 from counterpoint.batch import Outputs
 from counterpoint.errors import ComponentError
 from counterpoint.objectives.filip import sides_of_pairs
+from counterpoint.objectives.mechanisms.scored import info_nce_of
+from counterpoint.objectives.mechanisms.similarity import LateInteraction
+from counterpoint.objectives.mechanisms.temperature import Temperature
 from counterpoint.objectives.objective import Needs, Objective, mean
-from counterpoint.objectives.scored import info_nce_of
-from counterpoint.objectives.temperature import Temperature
-from counterpoint.similarity import LateInteraction
 
 
 class CiCo(Objective):

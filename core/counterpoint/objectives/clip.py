@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from counterpoint.batch import Outputs
 from counterpoint.objectives.info_nce import InfoNCE
+from counterpoint.objectives.mechanisms.rows import across_or_all
 from counterpoint.objectives.objective import Needs
-from counterpoint.objectives.rows import across_or_all
 
 
 class CLIP(InfoNCE):

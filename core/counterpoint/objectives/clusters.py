@@ -12,9 +12,9 @@ from counterpoint.kernels import contrast, softmax_stats
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.markers import Dim
 from counterpoint.objectives.clip import CLIP
+from counterpoint.objectives.mechanisms.rows import pair_ids
 from counterpoint.objectives.nt_xent import NTXent
 from counterpoint.objectives.objective import Needs, Objective
-from counterpoint.objectives.rows import pair_ids
 from counterpoint.randomness import Draw
 
 

@@ -17,10 +17,10 @@ from counterpoint.errors import ComponentError
 from counterpoint.kernels import contrast, softmax_stats
 from counterpoint.kernels.identities import counts
 from counterpoint.markers import Dim, Facts
-from counterpoint.named import Named
-from counterpoint.objectives.decoder import Decoder
+from counterpoint.modules import Named
+from counterpoint.objectives.mechanisms.decoder import Decoder
+from counterpoint.objectives.mechanisms.temperature import Temperature
 from counterpoint.objectives.objective import Needs, Objective, mean
-from counterpoint.objectives.temperature import Temperature
 from counterpoint.randomness import Draw, key
 
 BANDS = 6  # frequencies of a place's coordinates

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from counterpoint.batch import Outputs
 from counterpoint.errors import ComponentError, suggest
 from counterpoint.markers import Facts
-from counterpoint.named import Named
-from counterpoint.objectives.aligned import places
+from counterpoint.modules import Named
 from counterpoint.objectives.clip import CLIP
-from counterpoint.objectives.decoder import Decoder
+from counterpoint.objectives.mechanisms.aligned import places
+from counterpoint.objectives.mechanisms.decoder import Decoder
 from counterpoint.objectives.objective import Needs
 
 

@@ -13,8 +13,8 @@ from counterpoint.errors import ComponentError
 from counterpoint.kernels import softmax_stats
 from counterpoint.kernels.identities import counts
 from counterpoint.objectives.clip import CLIP
+from counterpoint.objectives.mechanisms.rows import pair_ids
 from counterpoint.objectives.objective import Needs, mean
-from counterpoint.objectives.rows import pair_ids
 from counterpoint.objectives.uniformity import AlignUniform
 
 

@@ -11,10 +11,10 @@ from torch.nn.functional import normalize
 from counterpoint.batch import Outputs, Pair
 from counterpoint.kernels import info_nce
 from counterpoint.kernels.soft import LowRank, soft_info_nce
-from counterpoint.objectives.aligned import places
+from counterpoint.objectives.mechanisms.aligned import places
+from counterpoint.objectives.mechanisms.rows import pair_ids
+from counterpoint.objectives.mechanisms.temperature import Temperature
 from counterpoint.objectives.objective import Needs, Objective, mean
-from counterpoint.objectives.rows import pair_ids
-from counterpoint.objectives.temperature import Temperature
 
 
 class CWCL(Objective):

@@ -12,7 +12,7 @@ from counterpoint.batch import Outputs, Pair
 from counterpoint.errors import ComponentError
 from counterpoint.kernels import Grouped, info_nce
 from counterpoint.kernels.soft import SoftmaxOf, soft_info_nce
-from counterpoint.objectives.aligned import by_sample
+from counterpoint.objectives.mechanisms.aligned import by_sample
 from counterpoint.objectives.objective import Needs, Objective, mean
 
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from counterpoint.batch import Outputs, Pair
 from counterpoint.errors import ComponentError
 from counterpoint.kernels.soft import divergence
-from counterpoint.objectives.aligned import twins
 from counterpoint.objectives.clip import CLIP
+from counterpoint.objectives.mechanisms.aligned import twins
+from counterpoint.objectives.mechanisms.rows import across_or_all, pair_ids
+from counterpoint.objectives.mechanisms.temperature import Temperature
 from counterpoint.objectives.objective import Needs, Objective, mean
-from counterpoint.objectives.rows import across_or_all, pair_ids
-from counterpoint.objectives.temperature import Temperature
 
 CHUNK = 1024 * 1024  # teacher scores held at a time
 

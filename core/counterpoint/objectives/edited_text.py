@@ -9,8 +9,8 @@ from counterpoint.batch import NEGATIVE, POSITIVE, Encoded, Outputs, align
 from counterpoint.kernels import contrast, softmax_stats
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.objectives.clip import CLIP
+from counterpoint.objectives.mechanisms.rows import pair_ids
 from counterpoint.objectives.objective import Needs, mean
-from counterpoint.objectives.rows import pair_ids
 
 
 class TSVLC(CLIP):

@@ -10,9 +10,9 @@ from torch.nn.functional import cosine_similarity
 
 from counterpoint.batch import Encoded, Outputs
 from counterpoint.errors import ComponentError
-from counterpoint.heads import MLP
+from counterpoint.heads.projection import MLP
 from counterpoint.markers import Given
-from counterpoint.named import Named
+from counterpoint.modules import Named
 from counterpoint.objectives.objective import Needs, Objective, mean
 
 Classes = Annotated[int | None, Given("dim")]

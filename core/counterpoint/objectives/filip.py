@@ -12,11 +12,11 @@ from torch import Tensor
 
 from counterpoint.batch import Encoded, Outputs
 from counterpoint.errors import ComponentError
+from counterpoint.objectives.mechanisms.rows import across_or_all
+from counterpoint.objectives.mechanisms.scored import info_nce_of
+from counterpoint.objectives.mechanisms.similarity import LateInteraction, Side, side
+from counterpoint.objectives.mechanisms.temperature import Temperature
 from counterpoint.objectives.objective import Needs, Objective, mean
-from counterpoint.objectives.rows import across_or_all
-from counterpoint.objectives.scored import info_nce_of
-from counterpoint.objectives.temperature import Temperature
-from counterpoint.similarity import LateInteraction, Side, side
 
 
 class FILIP(Objective):

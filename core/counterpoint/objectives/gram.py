@@ -11,11 +11,11 @@ from torch import Tensor
 from counterpoint.batch import Encoded, Outputs
 from counterpoint.errors import ComponentError, suggest
 from counterpoint.markers import Modalities
+from counterpoint.objectives.mechanisms.scored import info_nce_of
+from counterpoint.objectives.mechanisms.similarity import Side, Volume
+from counterpoint.objectives.mechanisms.temperature import Temperature
+from counterpoint.objectives.mechanisms.tuples import tuples
 from counterpoint.objectives.objective import Needs, Objective
-from counterpoint.objectives.scored import info_nce_of
-from counterpoint.objectives.temperature import Temperature
-from counterpoint.objectives.tuples import tuples
-from counterpoint.similarity import Side, Volume
 
 
 class GRAM(Objective):

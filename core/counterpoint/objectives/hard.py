@@ -12,9 +12,9 @@ from counterpoint.kernels import contrast
 from counterpoint.kernels.identities import Rule, out_of
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.markers import Modalities
+from counterpoint.objectives.mechanisms.rows import pair_ids
 from counterpoint.objectives.moco import Compared, MoCo
 from counterpoint.objectives.objective import Needs, mean
-from counterpoint.objectives.rows import pair_ids
 
 
 class HardContrastive(MoCo):

@@ -18,8 +18,8 @@ from counterpoint.errors import ComponentError
 from counterpoint.kernels import softmax_stats
 from counterpoint.kernels.identities import Rule, counts
 from counterpoint.markers import Modalities, Size
+from counterpoint.objectives.mechanisms.rows import pair_ids, stack_views
 from counterpoint.objectives.objective import Needs, Objective, mean
-from counterpoint.objectives.rows import pair_ids, stack_views
 
 TINY = 1e-30  # a weight that is divided by: small enough to change nothing
 

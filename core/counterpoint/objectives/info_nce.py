@@ -10,9 +10,9 @@ from counterpoint.batch import Outputs, Pair
 from counterpoint.errors import ComponentError
 from counterpoint.kernels import Grouped, info_nce, softmax_stats
 from counterpoint.kernels.info_nce import share_of_forward
+from counterpoint.objectives.mechanisms.rows import pair_ids
+from counterpoint.objectives.mechanisms.temperature import Temperature
 from counterpoint.objectives.objective import Momentum, Needs, Objective, mean
-from counterpoint.objectives.rows import pair_ids
-from counterpoint.objectives.temperature import Temperature
 
 
 class InfoNCE(Objective):

@@ -10,9 +10,9 @@ from counterpoint.errors import ComponentError
 from counterpoint.kernels import contrast
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.markers import Dim, Size
+from counterpoint.objectives.mechanisms.rows import join, pair_ids
 from counterpoint.objectives.moco import MoCo
 from counterpoint.objectives.objective import mean
-from counterpoint.objectives.rows import join, pair_ids
 from counterpoint.randomness import Draw, key
 from counterpoint.refresh.kmeans import centres_of, kmeans, nearest, split_small
 

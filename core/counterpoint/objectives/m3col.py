@@ -10,7 +10,7 @@ from torch import Tensor
 from counterpoint.batch import MIXED, Encoded, Outputs, Pair, align
 from counterpoint.errors import ComponentError
 from counterpoint.kernels.soft import Indexed, SoftmaxOf, soft_info_nce
-from counterpoint.objectives.aligned import places
+from counterpoint.objectives.mechanisms.aligned import places
 from counterpoint.objectives.objective import Needs, Objective
 
 

@@ -11,10 +11,10 @@ from torch.nn.functional import cross_entropy
 
 from counterpoint.batch import Encoded, Outputs, Pair
 from counterpoint.errors import ComponentError
+from counterpoint.kernels.by_rows import by_rows
 from counterpoint.markers import Facts
-from counterpoint.named import Named
-from counterpoint.objectives.aligned import places
-from counterpoint.objectives.by_rows import by_rows
+from counterpoint.modules import Named
+from counterpoint.objectives.mechanisms.aligned import places
 from counterpoint.objectives.objective import Needs, Objective
 from counterpoint.randomness import Draw, key
 

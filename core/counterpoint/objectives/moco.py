@@ -13,8 +13,8 @@ from counterpoint.kernels import contrast, softmax_stats
 from counterpoint.kernels.identities import Rule, counts
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.markers import Modalities
+from counterpoint.objectives.mechanisms.rows import join, pair_ids
 from counterpoint.objectives.objective import Momentum, Needs, Objective, mean
-from counterpoint.objectives.rows import join, pair_ids
 
 
 class Compared(NamedTuple):

@@ -11,9 +11,9 @@ from torch.nn.functional import softplus
 
 from counterpoint.batch import Outputs
 from counterpoint.kernels import softplus_sums
+from counterpoint.objectives.mechanisms.rows import across_or_all, pair_ids
 from counterpoint.objectives.multi_view import sums_by
 from counterpoint.objectives.objective import Needs, mean
-from counterpoint.objectives.rows import across_or_all, pair_ids
 from counterpoint.objectives.siglip import SigLIP
 
 

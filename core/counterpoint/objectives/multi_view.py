@@ -11,8 +11,8 @@ from torch import Tensor
 from counterpoint.batch import Outputs
 from counterpoint.errors import ComponentError
 from counterpoint.kernels import contrast, softmax_stats
+from counterpoint.objectives.mechanisms.rows import stack_views
 from counterpoint.objectives.objective import Needs, Objective
-from counterpoint.objectives.rows import stack_views
 
 
 def sums_by(values: Tensor, group: Tensor, count: int) -> Tensor:

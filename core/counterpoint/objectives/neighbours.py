@@ -14,9 +14,9 @@ from counterpoint.errors import ComponentError
 from counterpoint.kernels import info_nce
 from counterpoint.kernels.info_nce import share_of_forward
 from counterpoint.markers import Dim
+from counterpoint.objectives.mechanisms.predictor import Predictor
+from counterpoint.objectives.mechanisms.rows import pair_ids
 from counterpoint.objectives.objective import Needs, Objective, mean
-from counterpoint.objectives.predictor import Predictor
-from counterpoint.objectives.rows import pair_ids
 
 
 class NNCLR(Objective):

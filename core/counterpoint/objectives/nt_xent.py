@@ -11,9 +11,9 @@ from counterpoint.kernels.few import FewViews
 from counterpoint.kernels.identities import counts
 from counterpoint.kernels.info_nce import Denominator
 from counterpoint.kernels.softmax import are_few
+from counterpoint.objectives.mechanisms.rows import stack_views
+from counterpoint.objectives.mechanisms.temperature import Temperature
 from counterpoint.objectives.objective import Needs, Objective
-from counterpoint.objectives.rows import stack_views
-from counterpoint.objectives.temperature import Temperature
 
 
 class NTXent(Objective):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from counterpoint.batch import APART, Encoded, Outputs, replace
 from counterpoint.errors import ComponentError, suggest
-from counterpoint.precision import no_autocast
-from counterpoint.unit import unit
+from counterpoint.kernels.autocast import no_autocast
+from counterpoint.kernels.unit_rows import unit
 
 MAKES = {"scores": "slots", "map": "dense"}  # outputs beside z, and the head of the core that makes them
 

@@ -11,8 +11,8 @@ from torch.nn.functional import softplus
 from counterpoint.batch import Outputs, Pair
 from counterpoint.errors import ComponentError
 from counterpoint.kernels import softplus_sums
+from counterpoint.objectives.mechanisms.rows import across_or_all, pair_ids
 from counterpoint.objectives.objective import Needs, Objective, mean
-from counterpoint.objectives.rows import across_or_all, pair_ids
 
 
 class SigLIP(Objective):

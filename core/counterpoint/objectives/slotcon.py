@@ -13,12 +13,12 @@ from torch.nn.functional import normalize
 
 from counterpoint.batch import Encoded, Outputs
 from counterpoint.errors import ComponentError
+from counterpoint.heads.dense import small_weights
 from counterpoint.kernels import info_nce
-from counterpoint.maps import small_weights
 from counterpoint.markers import Dim, Prototypes
 from counterpoint.objectives.dense import Aligned, aligned_maps, places_of
+from counterpoint.objectives.mechanisms.predictor import TolerantNorm
 from counterpoint.objectives.objective import Momentum, Needs, Objective, mean
-from counterpoint.objectives.predictor import TolerantNorm
 from counterpoint.views.place import PLACE, interpolation, overlap
 
 

@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 from counterpoint.batch import Outputs
 from counterpoint.errors import ComponentError
 from counterpoint.kernels.reference import log_sum_exp
+from counterpoint.objectives.mechanisms.rows import stack_views
 from counterpoint.objectives.objective import Needs, Objective
-from counterpoint.objectives.rows import stack_views
 from counterpoint.randomness import Draw, key, splitmix64
 
 

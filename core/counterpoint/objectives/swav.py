@@ -11,9 +11,9 @@ from torch.nn.functional import normalize
 from counterpoint.batch import Encoded, Outputs
 from counterpoint.errors import ComponentError
 from counterpoint.markers import Dim
+from counterpoint.objectives.mechanisms.rows import join
+from counterpoint.objectives.mechanisms.sinkhorn import sinkhorn
 from counterpoint.objectives.objective import Needs, Objective, mean
-from counterpoint.objectives.rows import join
-from counterpoint.objectives.sinkhorn import sinkhorn
 
 LOCAL = "local"  # the role of small crops, which predict and are not assigned
 

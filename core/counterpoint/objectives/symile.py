@@ -15,11 +15,11 @@ from torch.utils.checkpoint import checkpoint
 from counterpoint.batch import Outputs
 from counterpoint.kernels import contrast, softmax_stats
 from counterpoint.kernels.reference import log_sum_exp
+from counterpoint.objectives.mechanisms.similarity import Product
+from counterpoint.objectives.mechanisms.temperature import Temperature
+from counterpoint.objectives.mechanisms.tuples import complete
 from counterpoint.objectives.objective import Needs, Objective, mean
-from counterpoint.objectives.temperature import Temperature
-from counterpoint.objectives.tuples import complete
 from counterpoint.randomness import key, splitmix64
-from counterpoint.similarity import Product
 
 
 class Symile(Objective):

@@ -45,7 +45,7 @@ def load(source: str | Path, overrides: Sequence[str] = (), registry: Any = None
     recipe; RecipeError with all its mistakes, one `file:line: path: message` each.
     """
     if registry is None:
-        from counterpoint import registry as components
+        from counterpoint.packs import registry as components
 
         registry = components.installed()
     path = _find(source, registry)

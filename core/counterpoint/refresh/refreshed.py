@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from counterpoint.batch import Batch
 from counterpoint.data.plan import Order
 from counterpoint.evaluate.embed import embed
-from counterpoint.gather import active, all_gather
-from counterpoint.named import Named
+from counterpoint.loop.gather import active, all_gather
+from counterpoint.modules import Named
 from counterpoint.randomness import key
 from counterpoint.refresh.refresh import Refresh, Space, Vectors, one_a_sample
 

@@ -12,7 +12,7 @@ from counterpoint.randomness import seed_all
 from counterpoint.testing.device import check_moves, other_device
 from counterpoint.testing.finding import Broken
 from counterpoint.testing.material import Trial
-from counterpoint.tower import encode
+from counterpoint.towers.tower import encode
 
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
 ROUGH = 0.2  # relative distance between bfloat16 and float32

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from counterpoint import contract
+from counterpoint.packs import contract
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from counterpoint import compat, registry, targets
-from counterpoint.assembly import Assembly
-from counterpoint.contract import KINDS
 from counterpoint.errors import CounterpointError
-from counterpoint.packs import Pack
+from counterpoint.fit.assembly import Assembly
+from counterpoint.packs import compat, registry, targets
+from counterpoint.packs.contract import KINDS
+from counterpoint.packs.discovery import Pack
+from counterpoint.packs.registry import Component, Registry
 from counterpoint.recipe import Recipe
-from counterpoint.registry import Component, Registry
 from counterpoint.testing import datasets, encoders, material, objectives, recipes, scene, tables, views
 from counterpoint.testing.finding import Report, Untried, place
 from counterpoint.testing.material import Example, Trial

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from counterpoint.assembly import Assembly, build_dataset, build_encoder, given_by
 from counterpoint.batch import View, map_tensors
 from counterpoint.data.collate import collate
 from counterpoint.errors import CounterpointError, DataError
+from counterpoint.fit.assembly import Assembly, build_dataset, build_encoder, given_by
+from counterpoint.packs.registry import Component
 from counterpoint.randomness import Draw, key, seed_all, seed_host
 from counterpoint.recipe import Call, Recipe
-from counterpoint.registry import Component
 from counterpoint.testing.finding import Untried
 
 ROWS = 4  # samples that a component is tried on

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from counterpoint import compat, contract
 from counterpoint.hookspecs import GROUP
+from counterpoint.packs import compat, contract
 
 
 def components(pack: ModuleType) -> dict[str, str]:

@@ -8,8 +8,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from counterpoint.assembly import assemble
 from counterpoint.errors import CounterpointError, DataError, TrainingError
+from counterpoint.fit.assembly import assemble
 from counterpoint.recipe import Recipe, load
 from counterpoint.testing.finding import Broken, Untried
 from counterpoint.testing.material import ReadOnce, dataset_of
@@ -32,7 +32,7 @@ def _read_once(recipe: Recipe) -> Recipe:
 
 def fits_together(path: Path, found: dict) -> None:
     """Its parts are built and tried on two samples, stage by stage: `found["stages"]`; Untried when the data are not here."""
-    from counterpoint.trial import try_out
+    from counterpoint.fit.dry_run import try_out
 
     stages = [stage for _, stage in found["recipe"].stage_recipes()]
     try:
@@ -78,7 +78,7 @@ def small(recipe: Recipe) -> Recipe:
 
 def trains_three_steps(path: Path, found: dict) -> None:
     """Three steps of every stage; a loss or weights that are not finite end a run."""
-    from counterpoint.fit import fit
+    from counterpoint.fit.run import fit
 
     talk = io.StringIO()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(talk), contextlib.redirect_stdout(talk):

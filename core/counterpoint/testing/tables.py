@@ -13,10 +13,10 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from counterpoint import targets
 from counterpoint.errors import ComponentError
-from counterpoint.packs import Pack
-from counterpoint.registry import Component
+from counterpoint.packs import targets
+from counterpoint.packs.discovery import Pack
+from counterpoint.packs.registry import Component
 from counterpoint.testing.finding import Broken, place
 
 LIGHT = ("counterpoint", "pluggy")  # what a module of tables may import beside the standard library and its own package

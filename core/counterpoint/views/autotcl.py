@@ -13,8 +13,8 @@ from torch.nn.functional import relu
 
 from counterpoint.batch import Encoded, Outputs, View
 from counterpoint.errors import ComponentError
+from counterpoint.kernels.pooling import max_over_time
 from counterpoint.markers import Channels
-from counterpoint.pooling import max_over_time
 from counterpoint.randomness import Draw
 from counterpoint.views.generator import TrainableView
 from counterpoint.views.series import lengths, real

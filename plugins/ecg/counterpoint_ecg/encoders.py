@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
-from counterpoint.importing import untouched
 from counterpoint.markers import Channels, Length
+from counterpoint.packs.importing import untouched
 
 
 def inception_time(*, channels: Channels, width: int = 32, depth: int = 6, kernel: int = 40) -> nn.Module:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
-from counterpoint.importing import untouched
 from counterpoint.markers import Channels, Given
+from counterpoint.packs.importing import untouched
 
 SpatialDims = Annotated[Literal[2, 3], Given("spatial_dims")]
 Shape = Annotated[tuple[int, ...] | None, Given("shape")]

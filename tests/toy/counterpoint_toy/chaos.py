@@ -5,7 +5,7 @@ import signal
 
 from lightning.pytorch import Callback
 
-from counterpoint.checkpoints import Checkpoints
+from counterpoint.runs.checkpoints import Checkpoints
 
 
 class Chaos(Callback):

@@ -8,8 +8,8 @@ from torch.nn.functional import softplus
 
 from counterpoint.batch import Outputs
 from counterpoint.kernels import softmax_stats
+from counterpoint.objectives.mechanisms.rows import stack_views
 from counterpoint.objectives.objective import Needs, Objective
-from counterpoint.objectives.rows import stack_views
 
 
 class TeamUp(Objective):
