@@ -141,20 +141,20 @@ def test_a_run_says_what_changed_and_goes_on_only_when_told_to(files, tmp_path):
     given = {"signal": {"size": 3}}
     run, before = Run(tmp_path), SimpleNamespace(given=given, dataset=OnFiles(files))
     run.note(given=given)
-    check_data(run, before)  # a run from before there was such a file
-    note_data(run, before)
-    check_data(run, before)
+    check_data(run, before.dataset, before.given)  # a run from before there was such a file
+    note_data(run, before.dataset)
+    check_data(run, before.dataset, before.given)
     after = SimpleNamespace(given=given, dataset=OnFiles(files, labels=(0, 1, 1)))
     with pytest.raises(
         RunError, match=r"the data have changed since the run began \(other values: label kind\); put them back"
     ):
-        check_data(run, after)
-    check_data(run, after, allow_changes=True)
+        check_data(run, after.dataset, after.given)
+    check_data(run, after.dataset, after.given, allow_changes=True)
     with pytest.raises(RunError, match=r"\(signal.size 3 -> 4\); start a new run"):
-        check_data(run, SimpleNamespace(given={"signal": {"size": 4}}, dataset=after.dataset), allow_changes=True)
+        check_data(run, after.dataset, {"signal": {"size": 4}}, allow_changes=True)
     (tmp_path / DATA).write_text("{")
     with pytest.raises(RunError, match=r"data\.json is damaged"):
-        check_data(run, before)
+        check_data(run, before.dataset, before.given)
 
 
 @pytest.mark.fault("R15")

@@ -10,6 +10,7 @@ import counterpoint
 from building import loop, train
 from counterpoint.batch import View
 from counterpoint.errors import ComponentError
+from counterpoint.kernels.kmeans import split_small
 from counterpoint.objectives.beclr import BECLR, ClusterMemory
 from counterpoint.objectives.clip import CLIP
 from counterpoint.objectives.clusters import MCL, MLCD
@@ -17,7 +18,6 @@ from counterpoint.objectives.interclr import InterCLR
 from counterpoint.objectives.mechanisms.sinkhorn import sinkhorn
 from counterpoint.objectives.swav import SwAV
 from counterpoint.randomness import Draw
-from counterpoint.refresh.kmeans import split_small
 from counterpoint.views.branches import Branches
 from counterpoint_toy.parts import Noise, Pairs
 from objectives.clusters import plain_mlcd

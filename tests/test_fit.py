@@ -12,9 +12,10 @@ import torch
 
 from counterpoint.cli import main
 from counterpoint.errors import RecipeError, RunError
-from counterpoint.fit.length import is_first_rank, length_of
+from counterpoint.fit.length import length_of
 from counterpoint.fit.run import _reason
 from counterpoint.recipe import TrainerOptions
+from counterpoint.runs.ranks import is_first_rank
 from counterpoint.runs.resuming import check_data
 from counterpoint.runs.run import Run
 from forked import server
@@ -394,9 +395,9 @@ def test_which_process_writes(environment, first, monkeypatch):
 def test_data_that_changed_are_refused_on_resume(tmp_path):
     run = Run(tmp_path)
     run.note(given={"signal": {"size": 48, "length": 64}})
-    check_data(run, SimpleNamespace(given={"signal": {"size": 48, "length": 64}}))
+    check_data(run, None, {"signal": {"size": 48, "length": 64}})
     with pytest.raises(RunError, match=r"changed since the run began \(signal.size 48 -> 52\)"):
-        check_data(run, SimpleNamespace(given={"signal": {"size": 52, "length": 64}}))
+        check_data(run, None, {"signal": {"size": 52, "length": 64}})
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.objectives.moco import MoCo
 from counterpoint.objectives.objective import Objective
 from counterpoint.runs.checkpoints import Checkpoints
-from counterpoint.towers.tower import Tower, tune
+from counterpoint.towers.tower import Tower
+from counterpoint.towers.tuning import tune
 from counterpoint.views.copies import Copies
 from counterpoint.views.pipeline import Pipeline
 from counterpoint_toy.parts import Pairs, Remember

@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 
 import counterpoint
 from building import pipelines, towers
+from counterpoint.fit.batch_statistics import recomputed
 from counterpoint.fit.merging import Soup, average, greedy
 from counterpoint.recipe import load as load_recipe
-from counterpoint.towers.batch_statistics import recomputed
 from counterpoint_toy.parts import Pairs
 from test_fit import QUESTIONS, RECIPE, command
 

@@ -16,9 +16,10 @@ from counterpoint.data.plan import Order, by_group, distinct
 from counterpoint.data.plan import neighbours as near_batches
 from counterpoint.errors import ComponentError, DataError, RecipeError
 from counterpoint.fit.assembly import assemble
+from counterpoint.kernels.kmeans import kmeans
 from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.recipe import load
-from counterpoint.refresh.kmeans import KMeans, kmeans
+from counterpoint.refresh.kmeans import KMeans
 from counterpoint.refresh.neighbours import Neighbours
 from counterpoint.refresh.refresh import Vectors
 from counterpoint.refresh.refreshed import Refreshed
@@ -60,7 +61,7 @@ def test_the_order_of_chunks_does_not_matter(monkeypatch):
     whole = kmeans(rows, 6, seed=4)[0]
     vectors = Vectors(rows, torch.ones(len(rows), dtype=torch.bool))
     table = Neighbours(k=5).make({None: vectors}, 0)
-    monkeypatch.setattr("counterpoint.refresh.kmeans.CHUNK", 6 * 7)
+    monkeypatch.setattr("counterpoint.kernels.kmeans.CHUNK", 6 * 7)
     monkeypatch.setattr("counterpoint.refresh.neighbours.CHUNK", len(rows) * 3)
     assert torch.equal(kmeans(rows, 6, seed=4)[0], whole)
     assert torch.equal(Neighbours(k=5).make({None: vectors}, 0), table)

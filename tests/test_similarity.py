@@ -26,12 +26,12 @@ from counterpoint.objectives import symile
 from counterpoint.objectives.clip import CLIP
 from counterpoint.objectives.filip import FILIP
 from counterpoint.objectives.gram import GRAM
+from counterpoint.objectives.mechanisms.learned_similarity import load_similarity, save_similarity
 from counterpoint.objectives.mechanisms.similarity import LateInteraction, Product, Side, Similarity, Volume
 from counterpoint.objectives.multi_view import MVDHEL, MVInfoNCE
 from counterpoint.objectives.symile import Symile
 from counterpoint.recipe import load
 from counterpoint.runs.run import Run
-from counterpoint.towers.storing import load_similarity, save_similarity
 from counterpoint.towers.tower import Tower
 from counterpoint.views.pipeline import Pipeline
 from objectives.scenes import scene

@@ -12,14 +12,16 @@ from torch.nn.functional import normalize
 
 import counterpoint
 from counterpoint.errors import RecipeError, RunError, Stopped
-from counterpoint.fit.assembly import assemble, build_tower
+from counterpoint.fit.assembly import assemble
 from counterpoint.fit.initial_weights import Finished, fill_earlier
 from counterpoint.fit.run import fit
 from counterpoint.fit.scoring import finish
 from counterpoint.recipe import load
 from counterpoint.refresh.kmeans import KMeans
 from counterpoint.runs.run import Run
-from counterpoint.towers.storing import load_towers, read_tensors
+from counterpoint.towers.building import build_tower
+from counterpoint.towers.loading import load_towers
+from counterpoint.towers.storing import read_tensors
 
 BASE = """
 data:      {use: toy.pairs, size: 24, modalities: [signal]}

@@ -20,8 +20,8 @@ def __getattr__(name: str):
         return version("counterpoint")
     homes = {
         "outputs": "counterpoint.batch",
-        "load": "counterpoint.towers.storing",
-        "tokenizer": "counterpoint.towers.storing",
+        "load": "counterpoint.towers.loading",
+        "tokenizer": "counterpoint.towers.loading",
         "hookimpl": "counterpoint.hookspecs",
     }
     if name not in homes:

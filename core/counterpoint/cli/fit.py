@@ -60,10 +60,10 @@ def _resume(args: argparse.Namespace) -> int:
 def _train(recipe, root: Path, opened, allow_changes: bool = False) -> int:
     from counterpoint.data.loader import end_workers
     from counterpoint.errors import Stopped
-    from counterpoint.fit.length import is_first_rank
     from counterpoint.fit.memory import keep_freed_memory
     from counterpoint.fit.run import fit, say
     from counterpoint.runs.interrupts import Interrupted, interruptible
+    from counterpoint.runs.ranks import is_first_rank
 
     keep_freed_memory()
     try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from torch import nn
 from torch.utils.data import IterableDataset
 
 from counterpoint.data.dataset import Spec
@@ -19,17 +18,16 @@ from counterpoint.fit.checks import (
     check_modalities,
     check_scores,
 )
+from counterpoint.fit.frozen import TEACHER, frozen
 from counterpoint.objectives.objective import Momentum, Needs, Objective, Offers, check
 from counterpoint.randomness import key, seed_all
 from counterpoint.recipe import Recipe
 from counterpoint.refresh.refresh import Refresh
+from counterpoint.towers.building import build_tower, widths_of
 from counterpoint.towers.sharing import share
-from counterpoint.towers.side_by_side import Concatenated
-from counterpoint.towers.tower import Tower, tune
+from counterpoint.towers.teacher import Teacher
+from counterpoint.towers.tower import Tower
 from counterpoint.views.pipeline import Pipeline
-
-if TYPE_CHECKING:
-    from counterpoint.towers.teacher import Teacher
 
 
 @dataclass
@@ -75,58 +73,6 @@ def given_by(spec: Spec) -> dict[str, dict[str, Any]]:
     return {m: {"size": spec.size, **facts} for m, facts in spec.modalities.items()}
 
 
-def build_encoder(recipe: Recipe, modality: str, given: Mapping[str, Any]) -> nn.Module:
-    """The encoder of a modality with its initial weights, a pure function of the recipe's seed (and of an afresh stage)."""
-    seed_all(key(recipe.seed, "init", "encoder", modality, *_afresh(recipe)))
-    encoder = recipe.encoders[modality].build(given)
-    if not isinstance(getattr(encoder, "width", None), int):
-        call = recipe.encoders[modality]
-        raise ComponentError(
-            f"{recipe.where(call.path)}: {call.name!r} has no int attribute `width`, the number of features of its h"
-        )
-    return encoder
-
-
-def build_tower(recipe: Recipe, modality: str, given: Mapping[str, Any]) -> Tower:
-    """Encoder and head of a modality, tuned as the recipe says."""
-    encoder = build_encoder(recipe, modality, given)
-    seed_all(key(recipe.seed, "init", "head", modality, *_afresh(recipe)))
-    own = {name: getattr(encoder, name, encoder.width) for name in ("width", "token_width", "map_width")}
-    head = recipe.heads[modality].build({**given, **own})
-    tower = Tower(modality, encoder, head)
-    if choice := recipe.tune.get(modality):
-        seed_all(key(recipe.seed, "init", "lora", modality, *_afresh(recipe)))
-        tune(tower, choice.train, choice.lora, choice.head)
-    return tower
-
-
-def _afresh(recipe: Recipe) -> tuple[str, ...]:
-    """The name of a stage that starts afresh: its weights are others than the first stage's."""
-    return (recipe.stage,) if recipe.start == "afresh" and recipe.stage else ()
-
-
-def build_towers(recipe: Recipe, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Tower]:
-    """The towers that a run ends with, untrained: the last stage's, or those of all stages side by side."""
-    stages = recipe.stage_recipes()
-    made = {
-        name: share({m: build_tower(stage, m, given.get(m, {})) for m in recipe.encoders})
-        for name, stage in (stages if recipe.concatenate else stages[-1:])
-    }
-    if not recipe.concatenate:
-        return made.popitem()[1]
-    return {m: Concatenated(m, {name: towers[m] for name, towers in made.items()}) for m in recipe.encoders}
-
-
-def widths_of(tower: Tower) -> dict[str, Any]:
-    """The numbers in h, in each layer, and in each token as an objective gets it: those of the head where it makes tokens."""
-    own = getattr(tower.encoder, "token_width", tower.encoder.width)
-    return {
-        "width": tower.encoder.width,
-        "layer_widths": tuple(getattr(tower.encoder, "layer_widths", ())),
-        "token_width": tower.dim if "tokens" in getattr(tower.head, "gives", ()) else own,
-    }
-
-
 def build_pipeline(recipe: Recipe, modality: str, given: Mapping[str, Any]) -> Pipeline:
     """The view generators of a modality; the initial weights of those that learn are a function of the recipe's seed."""
     seed_all(key(recipe.seed, "init", "views", modality))
@@ -167,8 +113,6 @@ def assemble(recipe: Recipe) -> Assembly:
     for name, need in needs.items():
         problems.found += check(recipe.where(recipe.objectives[name].path), need, offers)
     momentum = _momentum(recipe, needs, problems)
-    from counterpoint.fit.frozen import TEACHER, frozen  # it builds towers, as this module does
-
     taught, assets = any(need.teacher for need in needs.values()), getattr(dataset, "assets", dict)()
     others = problems.attempt(lambda: frozen(recipe, taught, refresh, given, assets))
     problems.stop()

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from counterpoint.errors import RecipeError, suggest
-from counterpoint.fit.assembly import build_tower
 from counterpoint.recipe import Recipe
 from counterpoint.refresh.refresh import Refresh
+from counterpoint.towers.building import build_tower
 from counterpoint.towers.sharing import share
 from counterpoint.towers.teacher import Teacher, build_teacher
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from counterpoint.errors import CounterpointError, RecipeError, RunError
-from counterpoint.fit.assembly import Assembly, build_towers
+from counterpoint.fit.assembly import Assembly
 from counterpoint.modules import Named
 from counterpoint.recipe import Recipe
-from counterpoint.runs.run import Run
+from counterpoint.runs.run import Run, open_trained
+from counterpoint.towers.building import build_towers
 from counterpoint.towers.storing import load_tensors, read_tensors, stored_checksum
-from counterpoint.towers.teacher import open_trained
 
 SHOWN = 3  # tensors that a line names
 

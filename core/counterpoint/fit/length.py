@@ -1,4 +1,4 @@
-"""How far a run reaches: its processes, its epochs, batches and steps, and the workers that read for it."""
+"""How long a run is: its processes, its epochs, batches and steps, and the workers that read for it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ import torch
 from counterpoint.data.guard import Skipped
 from counterpoint.errors import RecipeError
 from counterpoint.recipe import Recipe
-
-
-def is_first_rank() -> bool:
-    """Whether this is the process that writes; known before Lightning starts the others."""
-    names = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-    return not any(int(os.environ.get(name) or 0) for name in names)
 
 
 def world_of(recipe: Recipe) -> int:

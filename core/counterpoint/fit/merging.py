@@ -30,14 +30,15 @@ from counterpoint.evaluate import table
 from counterpoint.evaluate.embed import embed
 from counterpoint.evaluate.evaluator import Embeddings
 from counterpoint.fit.assembly import build_dataset, build_pipeline, given_by
+from counterpoint.fit.batch_statistics import recomputed
 from counterpoint.fit.length import workers_of
 from counterpoint.fit.mergeable import fitting, kept_files
 from counterpoint.fit.scoring import labelled
 from counterpoint.modules import Named
 from counterpoint.recipe import Recipe
 from counterpoint.runs.run import ROOT, Run, now, versions
-from counterpoint.towers.batch_statistics import recomputed
-from counterpoint.towers.storing import load_towers, read_tensors, save_towers, stored_checksum
+from counterpoint.towers.loading import load_towers
+from counterpoint.towers.storing import read_tensors, save_towers, stored_checksum
 
 VALIDATION = ("validation", "valid", "val", "dev")
 HELD_OUT = 0.25  # of the identities of the training split, where the data have no such split

@@ -14,15 +14,17 @@ from counterpoint.errors import RecipeError, RunError, Stopped, TrainingError
 from counterpoint.fit.assembly import Assembly, assemble
 from counterpoint.fit.dry_run import try_out
 from counterpoint.fit.initial_weights import Finished, begin, check_start, fill_earlier, record_starts, side_by_side
-from counterpoint.fit.length import is_first_rank, length_of, workers_of, world_of
+from counterpoint.fit.length import length_of, workers_of, world_of
+from counterpoint.fit.other_runs import check_unchanged, record, resolved
 from counterpoint.modules import Named
+from counterpoint.objectives.mechanisms.learned_similarity import save_similarity
 from counterpoint.recipe import Recipe
 from counterpoint.runs import atomic, processes
 from counterpoint.runs.interrupts import Interrupted
+from counterpoint.runs.ranks import is_first_rank
 from counterpoint.runs.resuming import check_data, configuration, note_data
 from counterpoint.runs.run import ROOT, Run, now, versions
-from counterpoint.towers.storing import save_similarity, save_towers
-from counterpoint.towers.teacher import check_unchanged, record, resolved
+from counterpoint.towers.storing import save_towers
 
 
 def say(text: str) -> None:
@@ -54,7 +56,7 @@ def fit(recipe: Recipe, *, root: Path = ROOT, run: Run | None = None, allow_chan
             f"note: loader.batch is {recipe.loader.batch}, and there are {len(first.dataset)} samples: that is the batch"
         )
     if run is not None:
-        check_data(run, first, allow_changes)
+        check_data(run, first.dataset, first.given, allow_changes)
     shapes = _try(first, begun=run is not None)
     resumed = run is not None
     run = (run or _create(recipe, root)).lock() if is_first_rank() else run or Run(root / "other-rank")
@@ -121,7 +123,7 @@ def _create(recipe: Recipe, root: Path) -> Run:
 
 def _describe(run: Run, recipe: Recipe, assembly: Assembly, shapes: dict) -> None:
     run.write("recipe.yaml", recipe.as_yaml())
-    note_data(run, assembly)
+    note_data(run, assembly.dataset)
     assets = getattr(assembly.dataset, "assets", dict)()
     for name, text in assets.items():
         run.write(name, text)

@@ -9,12 +9,14 @@ import torch
 from counterpoint.data.loader import named_faults
 from counterpoint.evaluate import table
 from counterpoint.evaluate.embed import Bare, Raw, attach, embed, observe
-from counterpoint.fit.assembly import build_dataset, build_objectives, build_pipeline, build_towers, given_by
+from counterpoint.fit.assembly import build_dataset, build_objectives, build_pipeline, given_by
 from counterpoint.fit.length import workers_of
 from counterpoint.fit.summary import closing
+from counterpoint.objectives.mechanisms.learned_similarity import load_similarity
 from counterpoint.recipe import Recipe
 from counterpoint.runs.run import Run, now
-from counterpoint.towers.storing import load_similarity, load_towers
+from counterpoint.towers.building import build_towers
+from counterpoint.towers.loading import load_towers
 
 
 def finish(run: Run, recipe: Recipe) -> str:

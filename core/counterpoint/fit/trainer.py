@@ -19,13 +19,14 @@ from counterpoint.errors import RecipeError, suggest
 from counterpoint.evaluate.knn import KNN
 from counterpoint.fit.assembly import Assembly
 from counterpoint.fit.launcher import DDP
-from counterpoint.fit.length import epochs_of, is_first_rank, skipped_of, world_of
+from counterpoint.fit.length import epochs_of, skipped_of, world_of
 from counterpoint.loop.module import Loop
 from counterpoint.loop.monitor import Geometry, LiveKNN, SkippedSamples
 from counterpoint.loop.progress import MetricsLogger, Progress
 from counterpoint.loop.steps import shorten
 from counterpoint.recipe import Recipe
 from counterpoint.runs.checkpoints import AtomicCheckpointIO, Checkpoints
+from counterpoint.runs.ranks import is_first_rank
 from counterpoint.runs.run import Run
 
 LOGGERS = {"tensorboard": "TensorBoardLogger", "wandb": "WandbLogger", "mlflow": "MLFlowLogger", "comet": "CometLogger",

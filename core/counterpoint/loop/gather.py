@@ -13,20 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from counterpoint.batch import Batch, Encoded, padded
-
-
-def active() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def all_gather(local: Tensor, counts: list[int]) -> Tensor:
-    """Rows of every rank in order of rank; counts: rows of each."""
-    most = max(counts)
-    padded = local.new_zeros(most, *local.shape[1:])
-    padded[: len(local)] = local
-    parts = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(parts, padded.contiguous())
-    return torch.cat([part[:count] for part, count in zip(parts, counts)])
+from counterpoint.runs.ranks import active, all_gather
 
 
 class _Gather(torch.autograd.Function):

@@ -29,7 +29,7 @@ from counterpoint.errors import ComponentError, TrainingError
 from counterpoint.kernels import as_autocast, divided, products
 from counterpoint.kernels.autocast import no_autocast
 from counterpoint.loop import not_finite
-from counterpoint.loop.gather import active, gather
+from counterpoint.loop.gather import gather
 from counterpoint.loop.meter import Meter
 from counterpoint.loop.micro_batch import joined, recomputed
 from counterpoint.loop.optimizers import Factor, MakeOptimizer, parameter_groups
@@ -39,6 +39,7 @@ from counterpoint.modules import Named
 from counterpoint.objectives.objective import Momentum, Objective
 from counterpoint.randomness import key, seed_all
 from counterpoint.refresh.refreshed import Refreshed
+from counterpoint.runs.ranks import active
 from counterpoint.towers.batch_statistics import counting, share
 from counterpoint.towers.momentum import MomentumTowers
 from counterpoint.towers.teacher import Teacher

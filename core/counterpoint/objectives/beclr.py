@@ -13,12 +13,12 @@ from counterpoint.batch import Encoded, Outputs, align
 from counterpoint.errors import ComponentError
 from counterpoint.kernels import softmax_stats
 from counterpoint.kernels.identities import counts
+from counterpoint.kernels.kmeans import centres_of, kmeans
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.markers import Dim
 from counterpoint.objectives.mechanisms.predictor import Predictor
 from counterpoint.objectives.mechanisms.sinkhorn import sinkhorn
 from counterpoint.objectives.objective import Momentum, Needs, Objective
-from counterpoint.refresh.kmeans import centres_of, kmeans
 
 
 class ClusterMemory(nn.Module):

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from counterpoint.batch import Encoded, Outputs, Pair
 from counterpoint.errors import ComponentError
 from counterpoint.kernels import contrast
+from counterpoint.kernels.kmeans import centres_of, kmeans, nearest, split_small
 from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.markers import Dim, Size
 from counterpoint.objectives.mechanisms.rows import join, pair_ids
 from counterpoint.objectives.moco import MoCo
 from counterpoint.objectives.objective import mean
 from counterpoint.randomness import Draw, key
-from counterpoint.refresh.kmeans import centres_of, kmeans, nearest, split_small
 
 CHUNK = 2**26  # numbers of drawn negatives held at a time
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from counterpoint.batch import Batch
 from counterpoint.data.plan import Order
 from counterpoint.evaluate.embed import embed
-from counterpoint.loop.gather import active, all_gather
 from counterpoint.modules import Named
 from counterpoint.randomness import key
 from counterpoint.refresh.refresh import Refresh, Space, Vectors, one_a_sample
+from counterpoint.runs.ranks import active, all_gather
 
 NOW = ""  # the towers that are trained
 

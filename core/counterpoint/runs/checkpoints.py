@@ -18,10 +18,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from counterpoint.errors import CounterpointError, RunError, Stopped
-from counterpoint.fit.length import is_first_rank
 from counterpoint.runs import sealed
 from counterpoint.runs.atomic import cannot_write, megabytes, replacing, sweep
 from counterpoint.runs.interrupts import Interrupted
+from counterpoint.runs.ranks import is_first_rank
 
 PARTS = (
     "state_dict",

@@ -10,10 +10,9 @@ import yaml
 
 from counterpoint.data.fingerprint import differences, fingerprint
 from counterpoint.errors import RunError
-from counterpoint.fit.assembly import Assembly
-from counterpoint.fit.length import is_first_rank
 from counterpoint.recipe import Recipe, load
 from counterpoint.runs import atomic
+from counterpoint.runs.ranks import is_first_rank
 from counterpoint.runs.run import Run
 
 FREE = ("loader.workers", "loader.micro_batch", "teacher.run")  # what changes nothing of the result
@@ -72,24 +71,24 @@ def _short(value: Any) -> str:
 # Data
 
 
-def note_data(run: Run, assembly: Assembly) -> None:
+def note_data(run: Run, dataset) -> None:
     """Write down what the data of a new run are."""
-    atomic.write(run.folder / DATA, json.dumps(fingerprint(assembly.dataset)) + "\n")
+    atomic.write(run.folder / DATA, json.dumps(fingerprint(dataset)) + "\n")
 
 
-def check_data(run: Run, assembly: Assembly, allow_changes: bool = False) -> None:
+def check_data(run: Run, dataset, given: Mapping[str, Mapping[str, Any]], allow_changes: bool = False) -> None:
     """RunError, which names files, when the data are others than when the run began.
 
     Another number of samples, or another shape, would be another order of samples, and is never gone on with.
     """
     then = run.facts().get("given", {})
-    now = json.loads(json.dumps(assembly.given, default=str))
+    now = json.loads(json.dumps(given, default=str))
     if other := [told for _, told in changed(then, now)]:
         raise RunError(f"{run.folder}: the data have changed since the run began ({', '.join(other)}); start a new run")
     if allow_changes or not is_first_rank():
         return
-    before = run._json(DATA, {})
-    if before and (told := differences(before, assembly.dataset)):
+    before = run.read(DATA, {})
+    if before and (told := differences(before, dataset)):
         raise RunError(
             f"{run.folder}: the data have changed since the run began ({'; '.join(told)}); "
             "put them back, start a new run, or pass --allow-changes to go on with them"

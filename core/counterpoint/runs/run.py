@@ -140,12 +140,12 @@ class Run:
         self.write("run.json", json.dumps(self.facts() | facts, indent=2, default=str) + "\n")
 
     def facts(self) -> dict:
-        return self._json("run.json", {})
+        return self.read("run.json", {})
 
     def scores(self) -> list[dict]:
-        return self._json("scores.json", [])
+        return self.read("scores.json", [])
 
-    def _json(self, name: str, absent):
+    def read(self, name: str, absent):
         """What a file of the folder holds; RunError when that is not what this project wrote."""
         try:
             found = json.loads((self.folder / name).read_text(encoding="utf-8"))
@@ -162,6 +162,12 @@ def all_runs(root: Path = ROOT) -> list[Run]:
     """Every run under `root`, oldest first; damaged ones come first of all."""
     found = [Run(path.parent) for path in root.glob("*/run.json")]
     return sorted(found, key=lambda run: (_created(run), run.name))
+
+
+def open_trained(name: str, root: Path = ROOT) -> Run:
+    """`latest` is the last run that has an encoder: of the run that asks, other ranks may see the folder already."""
+    trained = [run for run in all_runs(root) if run.weights.is_file()]
+    return trained[-1] if name == "latest" and trained else Run.open(name, root)
 
 
 def _created(run: Run) -> str:

@@ -15,11 +15,12 @@ from torch import Tensor
 from counterpoint.batch import View, map_tensors
 from counterpoint.data.collate import collate
 from counterpoint.errors import CounterpointError, DataError
-from counterpoint.fit.assembly import Assembly, build_dataset, build_encoder, given_by
+from counterpoint.fit.assembly import Assembly, build_dataset, given_by
 from counterpoint.packs.registry import Component
 from counterpoint.randomness import Draw, key, seed_all, seed_host
 from counterpoint.recipe import Call, Recipe
 from counterpoint.testing.finding import Untried
+from counterpoint.towers.building import build_encoder
 
 ROWS = 4  # samples that a component is tried on
 LOOKED_AT = 64  # samples searched for those that have a modality

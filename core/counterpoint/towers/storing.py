@@ -1,4 +1,4 @@
-"""The trained towers as a file of plain tensors, and the way back from a run folder to a module."""
+"""Towers as a file of plain tensors with a checksum."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from counterpoint.errors import CounterpointError, RunError, suggest
+from counterpoint.errors import RunError
 from counterpoint.modules import Named
-from counterpoint.objectives.mechanisms.similarity import Similarity, similarity_of
 from counterpoint.runs.atomic import replacing
-from counterpoint.runs.run import Run
 
 
 def save_towers(towers: Mapping[str, nn.Module], path: Path) -> None:
@@ -77,56 +75,3 @@ def load_tensors(towers: Mapping[str, nn.Module], tensors: Mapping[str, Tensor],
         Named(towers).load_state_dict(tensors)
     except RuntimeError as error:
         raise RunError(f"{source}: {' '.join(str(error).split())[:300]}") from None
-
-
-def load(run: str | Path, modality: str | None = None) -> nn.Module:
-    """The trained encoder of a run as a plain module in evaluation mode: encoder(x) -> h (n, H).
-
-    One that gives tokens or a map as well returns Features, in which h is `.h`. `run` is a run folder, the name of one under `runs/`, or "latest". A run with several modalities wants `modality`.
-    """
-    towers = load_towers(Run.open(run))
-    if modality is None and len(towers) > 1:
-        raise CounterpointError(f"{run} has several encoders; say modality=...: {', '.join(towers)}")
-    if modality is not None and modality not in towers:
-        raise CounterpointError(f"{run} has no encoder for {modality!r}{suggest(modality, towers)}")
-    return towers[modality or next(iter(towers))].encoder.eval()
-
-
-def save_similarity(objectives: Mapping[str, nn.Module], run: Run) -> None:
-    """Write what the similarity of the objectives has learned, where there is one that learns."""
-    similarity = similarity_of(objectives)
-    if similarity is not None and similarity.state_dict():
-        save_towers({"similarity": similarity}, run.similarity)
-
-
-def load_similarity(run: Run, objectives: Mapping[str, nn.Module]) -> Similarity | None:
-    """The similarity that retrieval ranks by, as trained: that of the objectives, None when it is a cosine."""
-    similarity = similarity_of(objectives)
-    if similarity is not None and similarity.state_dict():
-        load_weights({"similarity": similarity}, run.similarity)
-    return None if similarity is None else similarity.eval()
-
-
-def tokenizer(run: str | Path, modality: str):
-    """What makes token ids of text as the encoder of `modality` wants them: tokenizer("runs/x-1", "text").ids("some text").
-
-    RunError when that modality of the run's data is no text.
-    """
-    from counterpoint.data.text import Text
-
-    found = Run.open(run)
-    kind = found.facts().get("given", {}).get(modality, {}).get("tokenizer")
-    if kind is None:
-        raise RunError(f"{found.folder}: {modality!r} is not text")
-    kept = found.folder / f"{modality}.tokenizer.json"
-    return Text(tokenizer=str(kept) if kept.is_file() else kind, max_tokens=None)
-
-
-def load_towers(run: Run) -> dict[str, nn.Module]:
-    """The trained towers of a run, built from its recipe and what the data said then; no data is read."""
-    from counterpoint.fit.assembly import build_towers
-    from counterpoint.recipe import load as load_recipe
-
-    towers = build_towers(load_recipe(run.recipe), run.facts().get("given", {}))
-    load_weights(towers, run.weights)
-    return towers
