@@ -91,7 +91,7 @@ def bare(epochs: int) -> None:
 def counterpoint(epochs: int) -> None:
     from lightning.pytorch import Callback
 
-    from counterpoint.fit.run import _loader, _loop
+    from counterpoint.fit.stage import loader_of, loop_of
     from counterpoint.fit.trainer import build_trainer
     from counterpoint.runs.run import Run
 
@@ -102,12 +102,12 @@ def counterpoint(epochs: int) -> None:
             clock.mark()
 
     with tempfile.TemporaryDirectory() as folder:
-        recipe, plan, loop = _loop(assembly)
+        plan, loop = loop_of(assembly)
         trainer = build_trainer(assembly, Run.create("end", Path(folder)), None, loop, len(plan), 0, print)
         progress = trainer.fit_loop.epoch_loop.batch_progress
         plan.position = lambda: progress.total.ready
         trainer.callbacks.append(Timed())
-        trainer.fit(loop, _loader(recipe, assembly, plan))
+        trainer.fit(loop, loader_of(assembly, plan))
 
 
 ROWS = {"bare": bare, "counterpoint": counterpoint}

@@ -37,7 +37,7 @@ from counterpoint.batch import Batch, Outputs
 from counterpoint.data.dataset import Dataset, Spec
 from counterpoint.fit.assembly import Assembly
 from counterpoint.fit.memory import keep_freed_memory
-from counterpoint.fit.run import _loader, _loop
+from counterpoint.fit.stage import loader_of, loop_of
 from counterpoint.fit.trainer import build_trainer
 from counterpoint.heads.projection import MLP
 from counterpoint.loop.optimizers import cosine
@@ -184,7 +184,7 @@ def assembled(size: str, epochs: int, folder: Path) -> Assembly:
 def parts(size: str, epochs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         assembly = assembled(size, epochs, Path(folder))
-    recipe, plan, loop = _loop(assembly)
+    plan, loop = loop_of(assembly)
     loop.to(DEVICE)
     tower, pipeline, objective = loop.towers["signal"], loop.pipelines["signal"], loop.objectives["loss"]
 
@@ -193,19 +193,19 @@ def parts(size: str, epochs: int) -> None:
         views = pipeline(batch.inputs["signal"], batch.index, 0, number)
         return objective(Outputs([tower(view, place) for place, view in enumerate(views)], batch))[0]
 
-    by_hand(_loader(recipe, assembly, plan), step, loop.parameters(), epochs)
+    by_hand(loader_of(assembly, plan), step, loop.parameters(), epochs)
 
 
 def counterpoint(size: str, epochs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         assembly = assembled(size, epochs, Path(folder))
-        recipe, plan, loop = _loop(assembly)
+        plan, loop = loop_of(assembly)
         run = Run.create("loop", Path(folder))
         trainer = build_trainer(assembly, run, None, loop, len(plan), 0, print)
         progress = trainer.fit_loop.epoch_loop.batch_progress
         plan.position = lambda: progress.total.ready
         trainer.callbacks.append(Timed())
-        trainer.fit(loop, _loader(recipe, assembly, plan))
+        trainer.fit(loop, loader_of(assembly, plan))
 
 
 ROWS = {"bare": bare, "parts": parts, "lightning": lightning, "counterpoint": counterpoint}

@@ -21,7 +21,6 @@ import torch
 from counterpoint.data.collate import collate
 from counterpoint.data.plan import Seeded
 from counterpoint.fit.assembly import assemble
-from counterpoint.fit.run import _loop
 from counterpoint.recipe import load
 
 RESULTS = Path(__file__).parent / "results" / "throughput.json"
@@ -50,7 +49,7 @@ def measure(pack: str) -> dict[str, float]:
     every = cycle(range(len(assembly.dataset)))
     read = rate(lambda: dataset[0, next(every)], 1)
     batch = collate([dataset[0, next(every)] for _ in range(size)]).to(device)
-    _, _, loop = _loop(assembly)
+    _, loop = loop_of(assembly)
     loop.to(device).train()
     optimizer = recipe.optimizer.build()([p for p in loop.parameters() if p.requires_grad])
     step = cycle(range(1 << 30))
@@ -69,7 +68,7 @@ def measure(pack: str) -> dict[str, float]:
 def _step(loop, batch, optimizer, precision: str, step: int) -> None:
     optimizer.zero_grad()
     with torch.autocast(batch.index.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-        outputs = loop.outputs(batch, step, 0)
+        outputs = loop.forward_pass.outputs(batch, step, 0)
     loop.contrast(outputs)[0].backward()
     optimizer.step()
 

@@ -13,13 +13,13 @@ from annotated_types import Ge, Gt, Le
 from components import link
 
 from counterpoint.markers import Use
-from counterpoint.recipe import rules, sections
+from counterpoint.recipe import recipe, rules, sections
 from counterpoint.recipe.annotations import section_fields
 from counterpoint.recipe.trainer import TrainerOptions
 
 SECTIONS = {
-    sections.Recipe: "The recipe", sections.Loader: "loader", TrainerOptions: "trainer", sections.Tune: "tune", sections.LoRA: "tune: lora",
-    sections.MomentumOptions: "momentum", sections.Trained: "teacher, start", sections.Stage: "stages",
+    recipe.Recipe: "The recipe", sections.Loader: "loader", TrainerOptions: "trainer", sections.Tune: "tune", sections.LoRA: "tune: lora",
+    sections.MomentumOptions: "momentum", sections.Trained: "teacher, start", recipe.Stage: "stages",
 }  # fmt: skip
 BOUNDS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le")}
 HEAD = """# Recipe keys
@@ -49,7 +49,7 @@ def sentences(section: type) -> dict[str, str]:
 
 
 def _section(section: type) -> list[str]:
-    said = (sentences(sections.Recipe) if section is sections.Stage else {}) | sentences(section)
+    said = (sentences(recipe.Recipe) if section is recipe.Stage else {}) | sentences(section)
     keys = section_fields(section)
     if silent := ", ".join(set(keys) - set(said)):
         sys.exit(f"docs: the docstring of {section.__name__} has no line `key  sentence` of {silent}")
@@ -62,7 +62,7 @@ def _section(section: type) -> list[str]:
 
 
 def _default(section: type, name: str, field: Any) -> str:
-    made = {sections.Recipe: rules.DEFAULTS | rules.OF_MODALITY, sections.Loader: {"sampler": rules.SAMPLER}}
+    made = {recipe.Recipe: rules.DEFAULTS | rules.OF_MODALITY, sections.Loader: {"sampler": rules.SAMPLER}}
     default = made.get(section, {}).get(name, field.default)
     if field.required and name not in made.get(section, {}):
         return "required"

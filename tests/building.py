@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 from counterpoint.data.collate import collate
 from counterpoint.data.plan import Order, Plan, Seeded, shuffle
 from counterpoint.heads.projection import MLP
-from counterpoint.loop.module import Loop, Training
+from counterpoint.loop.module import Loop
 from counterpoint.loop.optimizers import adamw, constant
 from counterpoint.loop.steps import shorten
+from counterpoint.loop.training import Training
 from counterpoint.objectives.objective import Momentum
 from counterpoint.randomness import seed_all
 from counterpoint.towers.tower import Tower

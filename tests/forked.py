@@ -65,7 +65,7 @@ def server() -> Server:
 # In the server
 
 
-WARM = ("cli.fit", "cli.packs", "fit", "scoring", "trainer", "checkpoints", "objectives.info_nce", "evaluate.knn")
+WARM = ("cli.fit", "cli.packs", "fit.run", "fit.scoring", "fit.trainer", "objectives.info_nce", "evaluate.knn")
 
 
 def serve() -> None:

@@ -27,7 +27,7 @@ def main(micro: str, path: str) -> None:
     data = torch.randn(256, 2, 1024, generator=torch.Generator().manual_seed(1))
     batch = Batch({"signal": View("signal", data, torch.arange(256))}, torch.arange(256))
     before = resident("VmRSS")
-    loss, _ = module.contrast(module.outputs(batch, 0, 0))
+    loss, _ = module.contrast(module.forward_pass.outputs(batch, 0, 0))
     loss.backward()
     print(resident("VmHWM") - before)
     torch.save({name: p.grad for name, p in module.named_parameters()}, path)

@@ -75,7 +75,7 @@ def main(path: str, size: str) -> None:
     taught = AutoTCL(channels=2, hidden=6, depth=1, every=2, sparsity=0.5)
     module.pipelines["signal"] = Pipeline("signal", [taught, Noise(sigma=0.2)])
     module.pipelines["words"] = Pipeline("words", [Drop(rate=0.2), Some()])
-    module.layouts = {modality: pipeline.layout() for modality, pipeline in module.pipelines.items()}
+    module.forward_pass.layouts = {modality: pipeline.layout() for modality, pipeline in module.pipelines.items()}
     in_order = lambda order, rng: cut(np.arange(order.size), order)  # noqa: E731
     train(module, data, batch=8, callbacks=[seen], world=world, rank=rank, sampler=in_order)
     state = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}

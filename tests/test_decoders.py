@@ -42,16 +42,18 @@ def test_the_input_of_a_view_reaches_objectives_that_ask_for_it_and_no_other():
     batch = some_batch()
     for micro in (None, 3):
         module = loop({"cmim": cmim()}, made=coded(), micro=micro)
-        student = module.outputs(batch, 4, 0).student
+        student = module.forward_pass.outputs(batch, 4, 0).student
         for e, view in zip(
-            student, [v for m in module.towers for v in module.views(m, batch.inputs[m], batch.index, 4)], strict=True
+            student,
+            [v for m in module.towers for v in module.forward_pass.views(m, batch.inputs[m], batch.index, 4)],
+            strict=True,
         ):
             assert torch.equal(e.input, view.data)
             assert (e.input_mask is None) == (e.modality == "signal")
     assert torch.equal(student[2].input_mask, batch.inputs["words"].mask)
     assert module.last_outputs is None
     plain = loop({"nce": InfoNCE()}, made=coded())
-    assert all(e.input is None for e in plain.outputs(batch, 4, 0).student)
+    assert all(e.input is None for e in plain.forward_pass.outputs(batch, 4, 0).student)
 
 
 def test_micro_batches_and_a_missing_modality_train_a_decoder():
@@ -61,14 +63,14 @@ def test_micro_batches_and_a_missing_modality_train_a_decoder():
         batch = some_batch()
         torch.manual_seed(0)
         batch.inputs["signal"] = View("signal", torch.randn(7, 2, 64), torch.arange(7))
-        loss, _ = module.contrast(module.outputs(batch, 0, 0))
+        loss, _ = module.contrast(module.forward_pass.outputs(batch, 0, 0))
         loss.backward()
         found.append([p.grad for p in module.parameters()])
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
     del batch.inputs["words"]
     module.zero_grad()
-    loss, _ = module.contrast(module.outputs(batch, 0, 0))
+    loss, _ = module.contrast(module.forward_pass.outputs(batch, 0, 0))
     loss.backward()
     assert all(
         p.grad is not None and not p.grad.any() for p in module.objectives["cmim"].decoders["words"].parameters()

@@ -15,9 +15,11 @@ from counterpoint.evaluate import bootstrap
 from counterpoint.evaluate.evaluator import Embeddings
 from counterpoint.evaluate.geometry import Geometry, alignment, effective_rank, uniformity
 from counterpoint.evaluate.knn import KNN, vote
-from counterpoint.evaluate.linear_probe import LinearProbe, auroc, choose_l2, inner_splits, logistic, ridge, standardise
+from counterpoint.evaluate.linear_models import choose_l2, inner_splits, logistic, ridge, standardise
+from counterpoint.evaluate.linear_probe import LinearProbe
 from counterpoint.evaluate.retrieval import Retrieval, rank
 from counterpoint.evaluate.rows import Rows
+from counterpoint.evaluate.statistics import auroc
 
 torch.set_num_threads(1)
 

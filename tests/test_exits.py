@@ -65,8 +65,10 @@ def test_layers_are_held_only_for_an_objective_that_looks_at_them(micro):
     for objective, count in ((InfoNCE(), 0), (unfused(), 3)):
         module = exiting(objective, micro)
         module.pipelines["words"] = pipelines(("words",))["words"]
-        assert [[tuple(layer.shape) for layer in e.layers] for e in module.encode(batch, 0)[0]] == [[(3, 16)] * count]
-        assert module.outputs(batch, 0, 0).student[0].layers is not None
+        assert [[tuple(layer.shape) for layer in e.layers] for e in module.forward_pass.encode(batch, 0)[0]] == [
+            [(3, 16)] * count
+        ]
+        assert module.forward_pass.outputs(batch, 0, 0).student[0].layers is not None
 
 
 def test_exits_are_layers_or_heads():

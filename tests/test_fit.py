@@ -13,7 +13,7 @@ import torch
 from counterpoint.cli import main
 from counterpoint.errors import RecipeError, RunError
 from counterpoint.fit.length import length_of
-from counterpoint.fit.run import _reason
+from counterpoint.fit.remedies import remedy
 from counterpoint.recipe import TrainerOptions
 from counterpoint.runs.ranks import is_first_rank
 from counterpoint.runs.resuming import check_data
@@ -490,7 +490,7 @@ def test_out_of_memory_says_which_micro_batch_to_try(error, micro, kept, said, t
         (run.checkpoints() / "step-00000010.ckpt").touch()
     recipe = SimpleNamespace(loader=SimpleNamespace(batch=1024, micro_batch=micro))
     loop = SimpleNamespace(trainer=SimpleNamespace(global_step=10, world_size=1))
-    message = _reason(error, recipe, loop, run)
+    message = remedy(error, recipe, loop, run)
     assert message.startswith("out of memory at 10 steps; ") and len(message.splitlines()) == 1
     assert said.format(run=tmp_path) in message
 
@@ -505,4 +505,4 @@ def test_a_rate_that_no_weight_can_hold_is_said(tmp_path):
     assert "set trainer.gradient_clip_val: 1.0 or lower optimizer.lr" in refused.stderr
     raised = RuntimeError("value cannot be converted to type float without overflow")  # where the optimizer looks first
     said = "the optimizer has a number that the weights cannot hold: lower optimizer.lr"
-    assert _reason(raised, None, None, SimpleNamespace(folder=tmp_path)).startswith(said)
+    assert remedy(raised, None, None, SimpleNamespace(folder=tmp_path)).startswith(said)

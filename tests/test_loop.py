@@ -64,8 +64,11 @@ def test_micro_batches_replay_dropout():
     made, index = module.towers["signal"], torch.arange(8)
     raw = View("signal", torch.randn(8, 2, 64, generator=torch.Generator().manual_seed(0)), index)
     module.trainer = None
-    first, again = (module.make(made, raw, index, 3, 1, 0)[0].z for _ in range(2))
-    others = [module.make(made, raw, index, 3, 2, 0)[0].z, module.make(made, raw, index, 3, 1, 0, "momentum")[0].z]
+    first, again = (module.forward_pass.make(made, raw, index, 3, 1, 0)[0].z for _ in range(2))
+    others = [
+        module.forward_pass.make(made, raw, index, 3, 2, 0)[0].z,
+        module.forward_pass.make(made, raw, index, 3, 1, 0, "momentum")[0].z,
+    ]
     assert torch.equal(first, again)
     assert not any(torch.equal(first, other) for other in others)
 
@@ -98,7 +101,7 @@ def test_a_modality_absent_from_a_whole_batch():
     """No row of a modality: zero rows connected to the graph, and a finite loss."""
     module = loop(everything(), norm=True)
     batch = Batch({"signal": View("signal", torch.randn(4, 2, 64), torch.arange(4))}, torch.arange(4))
-    student, momentum, _ = module.encode(batch, 0)
+    student, momentum, _ = module.forward_pass.encode(batch, 0)
     assert [len(e.row) for e in student] == [4, 4, 0]
     assert [e.view for e in student] == [e.view for e in momentum] == [0, 1, 2]
     outputs_grad = sum(e.z.sum() for e in student)
@@ -166,7 +169,7 @@ def test_weighted_sum_of_objectives():
     one, two = loop({"nce": InfoNCE()}), loop({"nce": InfoNCE()})
     batch = Batch({"signal": View("signal", torch.randn(6, 2, 64), torch.arange(6))}, torch.arange(6))
     two.training_plan.weights = {"nce": 0.25}
-    values = [module.contrast(module.outputs(batch, 0, 0))[0] for module in (one, two)]
+    values = [module.contrast(module.forward_pass.outputs(batch, 0, 0))[0] for module in (one, two)]
     torch.testing.assert_close(values[1], 0.25 * values[0])
 
 
@@ -273,7 +276,7 @@ def test_a_batch_without_samples_gives_no_gradient():
     """Everything in it was skipped: groups that the objectives ask for are there, and empty."""
     objectives = {"nce": InfoNCE(positives="subject"), "moco": MoCo(queue=8, modalities=["signal", "words"])}
     module = loop(objectives)
-    loss, _ = module.contrast(module.outputs(collate([]), 0, 0))
+    loss, _ = module.contrast(module.forward_pass.outputs(collate([]), 0, 0))
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert all(not p.grad.any() for p in module.towers.parameters())
@@ -302,7 +305,7 @@ def test_student_and_momentum_see_views_that_are_made_once():
     batch = Batch({"signal": View("signal", torch.randn(7, 2, 64), rows)}, rows + 20)
     calls = []
     whole.pipelines["signal"].register_forward_hook(lambda *_: calls.append(1))
-    seen, again = whole.encode(batch, 5), parts.encode(batch, 5)
+    seen, again = whole.forward_pass.encode(batch, 5), parts.forward_pass.encode(batch, 5)
     assert calls == [1]
     for mine, theirs in zip([*seen[0], *seen[1]], [*again[0], *again[1]], strict=True):
         torch.testing.assert_close(mine.z, theirs.z)

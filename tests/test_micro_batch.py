@@ -53,5 +53,5 @@ def test_tokens_are_held_only_for_an_objective_that_looks_at_them(objective, kep
     module.pipelines["words"] = pipelines(("words",))["words"]
     data = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 0], [1, 2, 0, 0]])
     batch = Batch({"words": View("words", data, torch.arange(3), data > 0)}, torch.arange(3))
-    for e in module.encode(batch, 0)[0]:
+    for e in module.forward_pass.encode(batch, 0)[0]:
         assert (e.tokens is not None) == kept == (e.mask is not None)

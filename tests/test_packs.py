@@ -382,7 +382,7 @@ def test_every_hook_of_the_contract_is_read():
 def test_torch_keeps_its_random_state():
     import torch
 
-    from counterpoint.packs.discovery import isolated
+    from counterpoint.packs.isolation import isolated
 
     state = torch.get_rng_state()
     with isolated():

@@ -13,7 +13,7 @@ import yaml
 from counterpoint import cli, recipe
 from counterpoint.packs import contract, registry
 from counterpoint.recipe.annotations import section_fields
-from counterpoint.recipe.sections import Recipe
+from counterpoint.recipe.recipe import Recipe
 from shown import PAGES, ROOT, blocks, components, from_such_a_pack
 
 

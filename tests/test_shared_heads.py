@@ -9,7 +9,8 @@ from counterpoint.errors import ComponentError
 from counterpoint.heads.codebook import FiniteTokens, Universal, sparsemax
 from counterpoint.heads.projection import Linear
 from counterpoint.heads.whitening import GroupWhitening, Whitening, inverse_root
-from counterpoint.loop.optimizers import parameter_groups, sgd
+from counterpoint.loop.learning import parameter_groups
+from counterpoint.loop.optimizers import sgd
 from counterpoint.objectives.clip import CLIP
 from counterpoint.objectives.whitenedcse import WhitenedCSE
 from counterpoint.towers.sharing import share
@@ -93,14 +94,14 @@ def test_views_are_whitened_apart():
     head = module.towers["signal"].head
     head.map.weight.data.copy_(torch.eye(16)[:8])
     head.map.bias.data.zero_()
-    for e in module.outputs(batch, 0, 0).student:
+    for e in module.forward_pass.outputs(batch, 0, 0).student:
         torch.testing.assert_close(e.z.atanh().mean(0), torch.zeros(8), atol=1e-3, rtol=0)
 
 
 def test_a_batch_without_the_modality_that_is_whitened():
     module = whitening_loop(modalities=("signal", "words"))
     batch = Batch({"words": View("words", torch.ones(4, 3, dtype=torch.long), torch.arange(4))}, torch.arange(4))
-    loss, _ = module.contrast(module.outputs(batch, 0, 0))
+    loss, _ = module.contrast(module.forward_pass.outputs(batch, 0, 0))
     loss.backward()
     assert all(p.grad is not None and not p.grad.any() for p in module.towers["signal"].parameters())
 

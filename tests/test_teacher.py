@@ -32,7 +32,7 @@ def some_batch():
 def test_the_teacher_sees_the_views_of_the_students():
     """Its weights are those of the students here, which have no dropout: so are its embeddings, without a gradient."""
     for micro in (None, 3):
-        student, _, teacher = taught(micro).encode(some_batch(), 5)
+        student, _, teacher = taught(micro).forward_pass.encode(some_batch(), 5)
         assert [(e.modality, e.view) for e in teacher] == [(e.modality, e.view) for e in student]
         for mine, theirs in zip(student, teacher, strict=True):
             torch.testing.assert_close(mine.z, theirs.z)
@@ -40,7 +40,7 @@ def test_the_teacher_sees_the_views_of_the_students():
 
 
 def test_micro_batches_show_the_teacher_the_same():
-    whole, parts = (taught(micro, norm=True, dim=5).encode(some_batch(), 5)[2] for micro in (None, 3))
+    whole, parts = (taught(micro, norm=True, dim=5).forward_pass.encode(some_batch(), 5)[2] for micro in (None, 3))
     for mine, theirs in zip(whole, parts, strict=True):
         assert mine.z.shape[1] == 5
         torch.testing.assert_close(mine.z, theirs.z)
@@ -48,11 +48,11 @@ def test_micro_batches_show_the_teacher_the_same():
 
 def test_a_modality_that_the_teacher_or_the_batch_lacks():
     module, batch = taught(modalities=("words",)), some_batch()
-    assert [(e.modality, e.view) for e in module.encode(batch, 0)[2]] == [("words", 2)]
+    assert [(e.modality, e.view) for e in module.forward_pass.encode(batch, 0)[2]] == [("words", 2)]
     del batch.inputs["words"]
-    (absent,) = module.encode(batch, 0)[2]
+    (absent,) = module.forward_pass.encode(batch, 0)[2]
     assert absent.z.shape == (0, 8) and absent.view == 2
-    loss, _ = module.contrast(module.outputs(batch, 0, 0))
+    loss, _ = module.contrast(module.forward_pass.outputs(batch, 0, 0))
     loss.backward()
 
 

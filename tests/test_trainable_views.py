@@ -64,7 +64,7 @@ def taught(*, norm=False, micro=None, optimizer=None, objective=None, steps=None
     objectives = {"loss": objective or Objective(stretches=4)}
     module = loop(objectives, modalities=("signal",), made=made, micro=micro, optimizer=optimizer)
     module.pipelines["signal"] = Pipeline("signal", steps or [augmentation(), Noise(sigma=0.05)])
-    module.layouts["signal"] = module.pipelines["signal"].layout()
+    module.forward_pass.layouts["signal"] = module.pipelines["signal"].layout()
     return module
 
 
@@ -85,12 +85,12 @@ class Separately(lightning.Callback):
         step, tower, view = trainer.fit_loop.epoch_loop.total_batch_idx, module.towers["signal"], module.view
         index, raw = batch.index, batch.inputs["signal"]
         of = lambda loss, part: torch.autograd.grad(loss, list(part.parameters()), allow_unused=True)  # noqa: E731
-        encoder, _ = module.contrast(module.outputs(batch, step, 0))
+        encoder, _ = module.contrast(module.forward_pass.outputs(batch, step, 0))
         self.encoder = of(encoder, tower)
         tower.eval()
         made = module.pipelines["signal"](raw, index, module.training_plan.seed, step)
         seen = [tower(v, n) for n, v in enumerate(made)]
-        self.view = of(view.own_loss(module.outputs(batch, step, 0).__class__(seen, batch))[0], view)
+        self.view = of(view.own_loss(module.forward_pass.outputs(batch, step, 0).__class__(seen, batch))[0], view)
         tower.train()
 
 
@@ -216,7 +216,7 @@ def test_momentum_encoders_see_the_same_views():
 def test_a_batch_without_the_modality_leaves_the_view_with_a_zero_gradient():
     module = loop({"loss": InfoNCE()}, made=towers())
     module.pipelines["signal"] = Pipeline("signal", [augmentation()])
-    module.layouts["signal"] = module.pipelines["signal"].layout()
+    module.forward_pass.layouts["signal"] = module.pipelines["signal"].layout()
     data, seen = Pairs(size=8), Gradients()
     whole = data.inputs
     data.inputs = lambda index: {"words": whole(index)["words"]}

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _resume(args: argparse.Namespace) -> int:
-    from counterpoint.fit.run import say
+    from counterpoint.runs.ranks import say
     from counterpoint.runs.resuming import resume
     from counterpoint.runs.run import Run
 
@@ -61,9 +61,9 @@ def _train(recipe, root: Path, opened, allow_changes: bool = False) -> int:
     from counterpoint.data.loader import end_workers
     from counterpoint.errors import Stopped
     from counterpoint.fit.memory import keep_freed_memory
-    from counterpoint.fit.run import fit, say
+    from counterpoint.fit.run import fit
     from counterpoint.runs.interrupts import Interrupted, interruptible
-    from counterpoint.runs.ranks import is_first_rank
+    from counterpoint.runs.ranks import is_first_rank, say
 
     keep_freed_memory()
     try:

@@ -17,9 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from counterpoint.fit.memory import keep_freed_memory
     from counterpoint.fit.merging import merge
-    from counterpoint.fit.run import say
     from counterpoint.fit.scoring import finish
     from counterpoint.recipe import load
+    from counterpoint.runs.ranks import say
     from counterpoint.runs.run import Run
 
     root = Path(args.runs)

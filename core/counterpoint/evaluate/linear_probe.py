@@ -1,34 +1,17 @@
-"""A linear model on frozen embeddings: logistic regression for classes, ridge regression for values.
-
-Dimensions: n rows, D width of an embedding, C outputs (classes, or 1 for a value), R resamples.
-"""
+"""A linear model on frozen embeddings: logistic regression for classes, ridge regression for values."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
 
 from counterpoint.errors import ComponentError, CounterpointError
-from counterpoint.evaluate.bootstrap import Statistic, scores
+from counterpoint.evaluate.bootstrap import scores
 from counterpoint.evaluate.evaluator import Embeddings, Score
+from counterpoint.evaluate.linear_models import Linear, choose_l2, inner_splits, logistic, ridge, standardise
 from counterpoint.evaluate.rows import Rows, modalities, prefix, rows
-from counterpoint.randomness import splitmix64
-
-GRID = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # strengths that are tried when none is named
-FOLDS = 5
-ENOUGH = 1000  # held-out rows after which the choice is no longer noisy
-
-
-class Linear(NamedTuple):
-    """Weight (D, C) and bias (C,), float64."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x @ self.weight + self.bias
+from counterpoint.evaluate.statistics import agreement, auroc, fit_of
 
 
 class LinearProbe:
@@ -119,152 +102,3 @@ class LinearProbe:
     def _fit(self, solve: Callable[..., Linear], x: Tensor, y: Tensor, fit: Rows) -> Linear:
         l2 = self.l2 if self.l2 is not None else choose_l2(solve, x, y, inner_splits(y, fit))
         return solve(x, y, l2, None)
-
-
-def standardise(fit: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float64 with the columns of `fit` at mean 0 and deviation 1; a constant column becomes 0.
-
-    With more columns than rows in `fit`, both are rotated into the span of its rows: the penalised model is the same.
-    """
-    fit, test = fit.double(), test.double()
-    mean, deviation = fit.mean(0), fit.std(0, correction=0)
-    varies = deviation > 1e-7 * mean.abs()  # less is beyond what float32 resolves
-    scale = torch.where(varies, 1 / deviation, 0.0)
-    fit, test = (fit - mean) * scale, (test - mean) * scale
-    if fit.shape[1] > fit.shape[0]:
-        basis = torch.linalg.qr(fit.T).Q  # (D, n)
-        fit, test = fit @ basis, test @ basis
-    return fit, test
-
-
-def logistic(x: Tensor, y: Tensor, classes: int, l2: float, max_iter: int, start: Linear | None = None) -> Linear:
-    """The minimum of mean cross-entropy + l2 / 2 |W|^2 over softmax models of `x` (n, D), `y` int64 (n,)."""
-    model = (
-        Linear(x.new_zeros(x.shape[1], classes), x.new_zeros(classes))
-        if start is None
-        else Linear(*map(torch.clone, start))
-    )
-    target = one_hot(y, classes).to(x)  # (n, C)
-    optimizer = torch.optim.LBFGS(
-        list(model),
-        max_iter=max_iter,
-        tolerance_grad=1e-7,
-        tolerance_change=1e-12,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> Tensor:
-        with torch.no_grad():
-            logits = model(x)
-            slope = (logits.softmax(1) - target) / len(x)  # (n, C)
-            model.weight.grad, model.bias.grad = x.T @ slope + l2 * model.weight, slope.sum(0)
-            return cross_entropy(logits, y) + l2 / 2 * model.weight.square().sum()
-
-    optimizer.step(closure)
-    return model
-
-
-def ridge(x: Tensor, y: Tensor, l2: float) -> Linear:
-    """The minimum of half the mean squared error + l2 / 2 |w|^2 over linear models of `x` (n, D), `y` (n,)."""
-    centre, mean = x.mean(0), y.mean()
-    inner = x - centre
-    gram = inner.T @ inner / len(x) + l2 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    weight = torch.linalg.solve(gram, inner.T @ (y - mean) / len(x))
-    return Linear(weight[:, None], (mean - centre @ weight)[None])
-
-
-def inner_splits(y: Tensor, fit: Rows) -> list[tuple[Tensor, Tensor]]:
-    """Splits of the fit set on which the penalty is chosen: rows to train on and rows held out, bool (n,) each.
-
-    Five folds of whole clusters, dealt out in the order of (class, a hash of the cluster): each class in its share,
-    whatever the order of the rows. A held-out row whose class is not among the others says nothing of the penalty and is
-    dropped; where none is left (a cluster has its class to itself), samples are dealt out instead, then rows. Once
-    ENOUGH rows have been held out, further folds only cost time.
-    """
-    for unit in (fit.cluster, fit.index, torch.arange(len(y), device=y.device)):
-        splits, count = [], 0
-        fold = _deal(y, unit)
-        for nth in range(FOLDS):
-            train, held = fold != nth, fold == nth
-            held &= torch.ones_like(held) if y.is_floating_point() else torch.isin(y, y[train])
-            if held.any() and train.any() and count < ENOUGH:
-                splits.append((train, held))
-                count += int(held.sum())
-        if splits:
-            break
-    return splits
-
-
-def _deal(y: Tensor, unit: Tensor) -> Tensor:
-    """int64 (n,): the fold of every row; a unit stands where its smallest class or value stands."""
-    units, member = unit.unique(return_inverse=True)
-    lead = torch.full((len(units),), y.max(), dtype=y.dtype, device=y.device).scatter_reduce_(0, member, y, "amin")
-    order = torch.argsort(splitmix64(units), stable=True)
-    order = order[torch.argsort(lead[order], stable=True)]
-    fold = torch.empty_like(order)
-    fold[order] = torch.arange(len(order), device=y.device) % FOLDS
-    return fold[member]
-
-
-def choose_l2(solve: Callable[..., Linear], x: Tensor, y: Tensor, splits: list[tuple[Tensor, Tensor]]) -> float:
-    """The strength of GRID with the least loss on held-out rows; its middle when nothing could be held out."""
-    if not splits:
-        return GRID[len(GRID) // 2]
-    losses = [0.0] * len(GRID)
-    for train, held in splits:
-        model = None
-        for i, l2 in enumerate(GRID):  # each starts from its stronger neighbour
-            model = solve(x[train], y[train], l2, model)
-            losses[i] += _loss(model(x[held]), y[held])
-    return GRID[losses.index(min(losses))]
-
-
-def _loss(output: Tensor, y: Tensor) -> float:
-    if y.is_floating_point():
-        return float((output[:, 0] - y).square().sum())
-    return float(cross_entropy(output, y, reduction="sum"))
-
-
-def agreement(truth: Tensor, predicted: Tensor, classes: int) -> Statistic:
-    """Accuracy, balanced accuracy (mean recall of the classes there are), macro F1 (of the classes there are or were said)."""
-    truth, predicted = truth.cpu(), predicted.cpu()
-
-    def statistic(weights: Tensor) -> Tensor:
-        count = lambda member, w: w.new_zeros(len(w), classes).index_add_(1, member, w)  # noqa: E731
-        there, said = count(truth, weights), count(predicted, weights)  # (R, C)
-        hit = count(truth, weights * (truth == predicted))
-        recall, f1 = (hit / there).nanmean(1), (2 * hit / (there + said)).nanmean(1)
-        return torch.stack([hit.sum(1) / weights.sum(1), recall, f1], 1)
-
-    return statistic
-
-
-def auroc(positive: Tensor, score: Tensor) -> Statistic:
-    """Area under the ROC curve: chance that a positive stands above a negative, half when they are level."""
-    score, order = score.cpu().sort()
-    positive = positive.cpu()[order].double()
-    first, last = torch.searchsorted(score, score), torch.searchsorted(score, score, right=True)
-
-    def statistic(weights: Tensor) -> Tensor:
-        weights = weights[:, order]
-        below = torch.nn.functional.pad((weights * (1 - positive)).cumsum(1), (1, 0))  # (R, n + 1): negatives before
-        wins = (weights * positive * (below[:, first] + below[:, last]) / 2).sum(1)
-        return (wins / ((weights @ positive) * (weights @ (1 - positive))))[:, None]
-
-    return statistic
-
-
-def fit_of(truth: Tensor, predicted: Tensor) -> Statistic:
-    """R2 (1 - squared error over the squared deviation from the queries' own mean) and mean absolute error."""
-    truth, predicted = truth.cpu(), predicted.cpu()
-    error = truth - predicted
-
-    def statistic(weights: Tensor) -> Tensor:
-        total = weights.sum(1)
-        deviation = (truth - (weights @ truth / total)[:, None]).square()  # (R, n)
-        spread = (weights * deviation).sum(1)
-        r2 = torch.where(spread > 0, 1 - weights @ error.square() / spread, torch.nan)
-        return torch.stack([r2, weights @ error.abs() / total], 1)
-
-    return statistic

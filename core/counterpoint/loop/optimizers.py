@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 
@@ -103,23 +103,3 @@ def constant(*, warmup: float = 0.0) -> Factor:
     if not 0.0 <= warmup < 1.0:
         raise ValueError(f"warmup is a fraction of the run in [0, 1); got {warmup}")
     return lambda step, total: min(1.0, (step + 1) / max(1, round(warmup * total)))
-
-
-def parameter_groups(
-    modules: list[tuple[torch.nn.Module, float]], lr: float, decay: float, without: Iterable[torch.nn.Parameter] = ()
-) -> list[dict]:
-    """Trainable parameters in a stable order, with each module's learning-rate factor; not those in `without`.
-
-    Vectors and scalars (biases, norms, temperatures) are not decayed, since decay has no meaning for them.
-    """
-    groups: dict[tuple[float, bool], list] = {}
-    seen: set[int] = {id(parameter) for parameter in without}
-    for module, factor in modules:
-        for parameter in module.parameters():
-            if parameter.requires_grad and id(parameter) not in seen:
-                seen.add(id(parameter))
-                groups.setdefault((factor, parameter.ndim > 1), []).append(parameter)
-    return [
-        {"params": found, "lr": lr * factor, "weight_decay": decay if decays else 0.0}
-        for (factor, decays), found in groups.items()
-    ]

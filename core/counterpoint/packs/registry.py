@@ -21,6 +21,7 @@ from counterpoint.errors import ComponentError, CounterpointError, suggest
 from counterpoint.markers import KINDS, Given
 from counterpoint.packs import builtin, compat, contract, discovery, targets
 from counterpoint.packs.discovery import Discovery, Pack
+from counterpoint.packs.isolation import isolated
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Component:
         """The class or factory itself; ComponentError names the distribution and the remedy when it does not import."""
         module, attribute = targets.split(self.target)
         try:
-            with discovery.isolated():
+            with isolated():
                 return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
         except KeyboardInterrupt:
             raise

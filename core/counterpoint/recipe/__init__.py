@@ -20,7 +20,8 @@ from counterpoint.recipe import rules, yaml
 from counterpoint.recipe.call import Call
 from counterpoint.recipe.mistakes import one_line
 from counterpoint.recipe.origin import Origin, places
-from counterpoint.recipe.sections import Loader, LoRA, MomentumOptions, Recipe, Stage, Trained, Tune
+from counterpoint.recipe.recipe import Recipe, Stage
+from counterpoint.recipe.sections import Loader, LoRA, MomentumOptions, Trained, Tune
 from counterpoint.recipe.trainer import TrainerOptions
 from counterpoint.recipe.walk import Walk
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import torch
 import torch.distributed as dist
@@ -15,9 +16,20 @@ def is_first_rank() -> bool:
     return not any(int(os.environ.get(name) or 0) for name in names)
 
 
+def say(text: str) -> None:
+    """A line of talk, on standard error, from the first rank alone."""
+    if is_first_rank():
+        print(text, file=sys.stderr, flush=True)
+
+
 def active() -> bool:
     """Whether several processes train together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    """The number of this process among those that train together."""
+    return dist.get_rank() if active() else 0
 
 
 def all_gather(local: Tensor, counts: list[int]) -> Tensor:
