@@ -19,7 +19,7 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu"
 
-# Kills, damage, bad input, hostile files: ROUNDS times as many as in `make test`; records the table that the README shows.
+# Kills, damage, bad input, hostile files: ROUNDS times as many as in `make test`; records the table of docs/reliability.md.
 ROUNDS ?= 10
 EXTRAS := $(foreach pack,$(notdir $(PACKS)),$(if $(EXTRA_$(pack)),-e 'plugins/$(pack)[$(EXTRA_$(pack))]'))
 test-faults: $(READY)

@@ -1,4 +1,4 @@
-"""Injects the faults of the reliability table, and writes benchmarks/results/faults.json and the README's block.
+"""Injects the faults of the reliability table, and writes benchmarks/results/faults.json and its block in docs/reliability.md.
 
 python benchmarks/faults.py [--rounds 10] [--processes 2]
 
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from apart import versions
-from readme import write_block
+from page_blocks import write_blocks
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "faults.json"
@@ -38,7 +38,7 @@ def main() -> int:
             **json.loads(table.read_text()),
         }
     RESULTS.write_text(json.dumps(record, indent=1) + "\n")
-    write_block("faults", markdown())
+    write_blocks("faults")
     return done.returncode
 
 

@@ -1,4 +1,4 @@
-"""The README's block about speed, from what is recorded in benchmarks/results; a row that is not recorded is not there.
+"""The block of docs/speed.md, from what is recorded in benchmarks/results; a row that is not recorded is not there.
 
 python benchmarks/speed.py
 """
@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from readme import write_block
+from page_blocks import write_blocks
 
 RESULTS = Path(__file__).parent / "results"
 HEAD = ["| | ours | of what | ratio | goal |", "|---|---|---|---|---|"]
@@ -108,4 +108,4 @@ def markdown() -> str:
 
 
 if __name__ == "__main__":
-    write_block("speed", markdown())
+    write_blocks("speed")
