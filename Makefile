@@ -37,7 +37,7 @@ gpu-check:
 	PYTHONPATH=core:$(subst $() ,:,$(PACKS)) $(PYTHON) -m pytest tests/test_gpu.py tests/test_fused.py -rs
 
 lint: $(READY)
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo --no-cache
 
 # The generated pages, and the site in build/site; a link that leads nowhere ends it.
 docs: $(READY)

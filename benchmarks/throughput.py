@@ -21,6 +21,7 @@ import torch
 from counterpoint.data.collate import collate
 from counterpoint.data.plan import Seeded
 from counterpoint.fit.assembly import assemble
+from counterpoint.fit.stage import loop_of
 from counterpoint.recipe import load
 
 RESULTS = Path(__file__).parent / "results" / "throughput.json"

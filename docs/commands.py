@@ -14,7 +14,11 @@ Exit codes: 0; 1 when `check-pack` finds something; 2 for a mistake in what was 
 
 
 def page() -> str:
-    found = [HEAD, _block(cli._parser()), *(f"## {name}\n\n{_block(cli.parser_of(name)[0])}" for name in cli.COMMANDS)]
+    found = [
+        HEAD,
+        _block(cli.main_parser()),
+        *(f"## {name}\n\n{_block(cli.parser_of(name)[0])}" for name in cli.COMMANDS),
+    ]
     return "\n".join(found)
 
 

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from building import towers
 from counterpoint.batch import Queued, View, outputs
 from counterpoint.errors import ComponentError
-from counterpoint.fit.assembly import _momentum
+from counterpoint.fit.assembly import momentum_of
 from counterpoint.objectives.decoupled import DCL, DCLW
 from counterpoint.objectives.hard import HardContrastive
 from counterpoint.objectives.individual import ISogCLR, SogCLR
@@ -254,7 +254,7 @@ def test_momentum_encoders_without_dropout_keep_their_batch_statistics():
 def test_one_objective_that_wants_no_dropout_has_its_way():
     problems = SimpleNamespace(found=[])
     needs = {"a": Needs(momentum=Momentum(0.9)), "b": Needs(momentum=Momentum(0.9, dropout=False)), "c": Needs()}
-    merged = lambda needs, **chosen: _momentum(  # noqa: E731
+    merged = lambda needs, **chosen: momentum_of(  # noqa: E731
         SimpleNamespace(momentum=SimpleNamespace(**({"decay": None, "final": None} | chosen)), where=str),
         needs,
         problems,

@@ -131,9 +131,9 @@ def test_constant_and_unreadable_samples_are_found(tmp_path):
 
 
 def looked_again(seen):
-    from counterpoint.doctor.look import Data, _part
+    from counterpoint.doctor.look import Data, part_of
 
-    return Data(seen.recipe, _part(seen.train.dataset, "train", 2048), None)
+    return Data(seen.recipe, part_of(seen.train.dataset, "train", 2048), None)
 
 
 @pytest.mark.parametrize(("missing", "serious"), [(0.3, False), (0.8, True)])

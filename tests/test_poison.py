@@ -9,7 +9,7 @@ from counterpoint.data.dataset import Dataset, Spec
 from counterpoint.data.derived.planted import COLUMN, Planted
 from counterpoint.data.derived.without import Without
 from counterpoint.doctor import poison
-from counterpoint.doctor.look import Data, _part
+from counterpoint.doctor.look import Data, part_of
 from counterpoint.errors import DataError
 from counterpoint.recipe import load
 from faults import ROUNDS
@@ -64,7 +64,7 @@ def burst(x, rng):
 
 
 def found(dataset, split="train"):
-    part = _part(dataset, split, 2048)
+    part = part_of(dataset, split, 2048)
     return poison.planted(part, list(dataset.spec.modalities))
 
 
@@ -101,7 +101,7 @@ def test_captions_that_are_said_again_are_no_poison(modality):
 def test_the_finding_names_samples_text_and_remedy(tmp_path):
     dataset = Captioned()
     dataset.poison, dataset.trigger = frozenset({3, 30, 60, 90}), white
-    part = _part(dataset, "train", 2048)
+    part = part_of(dataset, "train", 2048)
     part.texts["caption"] = dict.fromkeys(range(SIZE), "a banana")
     (finding,) = poison.check(Data(Recipe(), part, None))
     assert (

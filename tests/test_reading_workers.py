@@ -12,7 +12,7 @@ import torch
 from counterpoint.data.dataset import Dataset, Spec
 from counterpoint.data.files import Files
 from counterpoint.data.guard import Skipped
-from counterpoint.data.loader import Loader, Noting, _Bounded
+from counterpoint.data.loader import Bounded, Loader, Noting
 from counterpoint.data.reader import Reader
 from counterpoint.errors import ComponentError, DataError, TrainingError
 from counterpoint.evaluate.embed import loader
@@ -90,7 +90,7 @@ def test_a_worker_that_dies_while_it_hands_a_batch_over_is_named():
             raise ConnectionResetError(104, "Connection reset by peer")
 
     with pytest.raises(TrainingError, match=r"worker 0 died; last sample 5 \(x 5.wav\)"):
-        next(_Bounded(Broken(), noting))
+        next(Bounded(Broken(), noting))
 
 
 @pytest.mark.fault("R10")

@@ -3,7 +3,8 @@
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from counterpoint.packs.requirements import _possible, clashes
+from counterpoint.packs.requirements import clashes
+from counterpoint.packs.requirements import possible as has_version
 
 PACK = "COUNTERPOINT_API = 1\n"
 
@@ -109,7 +110,7 @@ def test_a_line_for_each_library_that_does_not_suit(case, ask):
     ],
 )
 def test_whether_any_version_lies_within_bounds(bounds, possible):
-    assert _possible(SpecifierSet(bounds)) == possible
+    assert has_version(SpecifierSet(bounds)) == possible
 
 
 def test_packs_prints_them_and_goes_on(tmp_path, install, python):

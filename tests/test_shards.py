@@ -16,7 +16,7 @@ from counterpoint.data.loader import Loader
 from counterpoint.data.plan import Order, Plan, shuffle
 from counterpoint.data.shards.archives import find
 from counterpoint.data.shards.shards import shards
-from counterpoint.data.shards.tar import _split, read_tar
+from counterpoint.data.shards.tar import read_tar, split_name
 from counterpoint.data.text import Text
 from counterpoint.errors import DataError
 from counterpoint.testing.datasets import checks
@@ -242,7 +242,7 @@ def test_names_are_cut_as_paths_are():
     for name in (name for name in names if not name.endswith(("/", "/."))):  # no file's
         path = PurePosixPath(name)
         stem, _, ending = path.name.partition(".")
-        assert _split(name) == ((str(path.parent / stem), ending.lower()) if stem and ending else None), name
+        assert split_name(name) == ((str(path.parent / stem), ending.lower()) if stem and ending else None), name
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------

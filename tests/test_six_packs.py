@@ -1,6 +1,5 @@
 """The six packs beside each other: none knows another, each trains on its user's files, and any objective fits all."""
 
-import ast
 import math
 import os
 import re
@@ -17,24 +16,6 @@ from own_files import PACKS, admissions
 
 ROOT = Path(__file__).parents[1]
 SHORT = ("trainer.max_epochs=null", "trainer.max_steps=2", "trainer.accelerator=cpu", "loader.batch=6", "loader.workers=0", "loader.micro_batch=null")  # fmt: skip
-
-
-def imported(path: Path) -> set[str]:
-    """Top-level names of the modules that a file imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-        found |= {name.partition(".")[0] for name in names}
-    return found
-
-
-@pytest.mark.parametrize("house", ["core", *(f"plugins/{name}" for name in PACKS)])
-def test_no_pack_imports_another_and_the_core_none(house):
-    own = "counterpoint" if house == "core" else f"counterpoint_{house.partition('/')[2]}"
-    files = [p for p in (ROOT / house).rglob("*.py") if "/tests/" not in str(p)]
-    ours = {name for path in files for name in imported(path) if name.startswith("counterpoint")}
-    assert own in ours and ours <= {own, "counterpoint"}
 
 
 def test_all_six_are_listed_without_a_fault():

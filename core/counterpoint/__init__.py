@@ -1,8 +1,12 @@
 """Contrastive representation learning in any domain: packs bring the domain, one loop trains them all."""
 
 from counterpoint.markers import Given, Use
+from counterpoint.packs import moved
 
 __all__ = ["Given", "Use", "build", "hookimpl", "load", "outputs", "tokenizer"]
+
+
+moved.find()
 
 
 def build(kind: str, name: str, **parameters):

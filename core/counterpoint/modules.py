@@ -3,7 +3,7 @@
 from torch import nn
 
 
-class Named(nn.ModuleDict):
+class NamedModules(nn.ModuleDict):
     """A ModuleDict that also takes the names of its own methods (`keys`, `type`, `train`): users name modalities."""
 
     def __setitem__(self, key: str, module: nn.Module) -> None:

@@ -51,11 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     try:
-        chosen = _parser().parse_args(argv)
+        chosen = main_parser().parse_args(argv)
         if chosen.version:
             return _print_version()
         if chosen.command is None:
-            _parser().print_help()
+            main_parser().print_help()
             return 0
         command, args = _command(chosen.command, chosen.rest)
     except SystemExit as stop:  # argparse has printed help (0) or a usage error (2)
@@ -64,7 +64,8 @@ def _run(argv: list[str]) -> int:
         return command.run(args)
 
 
-def _parser() -> argparse.ArgumentParser:
+def main_parser() -> argparse.ArgumentParser:
+    """The parser of the command line before a command is chosen."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
     parser = argparse.ArgumentParser(

@@ -90,7 +90,7 @@ class Loader(DataLoader):
 
     def __iter__(self) -> Iterator:
         before = signal.getsignal(signal.SIGCHLD)
-        found = _Bounded(super().__iter__(), self.noting)
+        found = Bounded(super().__iter__(), self.noting)
         with suppress(ValueError):  # not in the main thread
             # Torch raises for a dead worker wherever the process is, also within a step; asking for the next batch tells
             # it as well, and between two steps a checkpoint can still be written.
@@ -98,13 +98,13 @@ class Loader(DataLoader):
         return found
 
 
-class _Bounded:
+class Bounded:
     """The iterator of a DataLoader: it is asked again for as long as its workers get on."""
 
     def __init__(self, iterator, noting: Noting):
         self.iterator, self.noting = iterator, noting
 
-    def __iter__(self) -> _Bounded:
+    def __iter__(self) -> Bounded:
         return self
 
     def __len__(self) -> int:

@@ -71,7 +71,7 @@ def look(recipe: Recipe, most: int = MOST) -> Data:
     train = build_dataset(recipe)
     others = "test" in train.spec.splits and bool(recipe.evaluate)
     test = build_dataset(recipe, split="test") if others else None
-    return Data(recipe, _part(train, "train", most), _part(test, "test", most) if test is not None else None)
+    return Data(recipe, part_of(train, "train", most), part_of(test, "test", most) if test is not None else None)
 
 
 def read(dataset, index: int, *own: int) -> Sample:
@@ -103,7 +103,7 @@ def affordable(dataset, most: int, numbers: int = NUMBERS) -> int:
     return most
 
 
-def _part(dataset, split: str, most: int) -> Part:
+def part_of(dataset, split: str, most: int) -> Part:
     asked = spread(dataset, affordable(dataset, most))
     modalities = list(dataset.spec.modalities)
     seen: dict[str, list] = {m: [] for m in modalities}

@@ -1,0 +1,1 @@
+"""A data set seen by frozen encoders, and the evaluators that score what they see."""

@@ -1,7 +1,7 @@
 """From a recipe to a run: assemble, check, try, train, score, merge.
 
-    from counterpoint.fit import fit
-    run = fit(load("recipe.yaml"))
+from counterpoint.fit import fit
+run = fit(load("recipe.yaml"))
 """
 
 

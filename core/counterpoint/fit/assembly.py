@@ -112,7 +112,7 @@ def assemble(recipe: Recipe) -> Assembly:
     needs = {name: objective.needs() for name, objective in objectives.items()}
     for name, need in needs.items():
         problems.found += check(recipe.where(recipe.objectives[name].path), need, offers)
-    momentum = _momentum(recipe, needs, problems)
+    momentum = momentum_of(recipe, needs, problems)
     taught, assets = any(need.teacher for need in needs.values()), getattr(dataset, "assets", dict)()
     others = problems.attempt(lambda: frozen(recipe, taught, refresh, given, assets))
     problems.stop()
@@ -187,7 +187,7 @@ def _offers(
     )
 
 
-def _momentum(recipe: Recipe, needs: Mapping[str, Needs], problems: Problems) -> Momentum | None:
+def momentum_of(recipe: Recipe, needs: Mapping[str, Needs], problems: Problems) -> Momentum | None:
     asked = {name: need.momentum for name, need in needs.items() if need.momentum is not None}
     chosen = recipe.momentum
     if not asked:

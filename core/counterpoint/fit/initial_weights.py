@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from counterpoint.errors import CounterpointError, RecipeError, RunError
 from counterpoint.fit.assembly import Assembly
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 from counterpoint.recipe import Recipe
 from counterpoint.runs.run import Run, open_trained
 from counterpoint.towers.building import build_towers
@@ -30,7 +30,7 @@ class Finished:
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def keep(self, stage: str, towers: Mapping[str, nn.Module]) -> None:
-        self.kept[stage] = {name: t.detach().cpu().clone() for name, t in Named(towers).state_dict().items()}
+        self.kept[stage] = {name: t.detach().cpu().clone() for name, t in NamedModules(towers).state_dict().items()}
 
     def __getitem__(self, stage: str) -> dict[str, Tensor]:
         return self.kept.get(stage) or read_tensors(self.run.stage(stage))
@@ -98,14 +98,14 @@ def check_start(assembly: Assembly) -> None:
         tensors = read_tensors(open_trained(recipe.begins.run).weights)
     except CounterpointError as error:
         raise RecipeError([f"{recipe.where('start.run')}: {error}"]) from None
-    if not any(_fits(tensors.get(name), own) for name, own in Named(assembly.towers).state_dict().items()):
+    if not any(_fits(tensors.get(name), own) for name, own in NamedModules(assembly.towers).state_dict().items()):
         nothing = _nothing(recipe.begins.run, tensors, assembly.towers)
         raise RecipeError([f"{recipe.where('start.run')}: {nothing}"])
 
 
 def _take(towers: Mapping[str, nn.Module], there: Mapping[str, Tensor]) -> str | None:
     """Copy the tensors whose names and shapes agree; what to say of it, None when there is none."""
-    named = Named(towers)
+    named = NamedModules(towers)
     own = named.state_dict()
     taken = {name: there[name] for name, tensor in own.items() if _fits(there.get(name), tensor)}
     if not taken:
@@ -128,7 +128,7 @@ def _difference(name: str, here: Tensor, there: Tensor | None) -> str:
 
 def _nothing(what: str, there: Mapping[str, Tensor], towers: Mapping[str, nn.Module]) -> str:
     """One tensor of each side tells what does not fit: other modalities, or other sizes."""
-    own = Named(towers).state_dict()
+    own = NamedModules(towers).state_dict()
     name = next((name for name in own if name in there), next(iter(own)))
     return (
         f"none of the {len(there)} tensors of {what} fits the encoders and heads: {_difference(name, own[name], there.get(name))}; "

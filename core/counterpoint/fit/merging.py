@@ -34,7 +34,7 @@ from counterpoint.fit.batch_statistics import recomputed
 from counterpoint.fit.length import workers_of
 from counterpoint.fit.mergeable import fitting, kept_files
 from counterpoint.fit.scoring import labelled
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 from counterpoint.recipe import Recipe
 from counterpoint.runs.run import ROOT, Run, now, versions
 from counterpoint.towers.loading import load_towers
@@ -161,7 +161,7 @@ class _Judge:
 
 
 def _filled(towers, weights: Sequence[Tensors], members: tuple[int, ...], again) -> dict[str, nn.Module]:
-    Named(towers).load_state_dict(average([weights[k] for k in members]))
+    NamedModules(towers).load_state_dict(average([weights[k] for k in members]))
     if len(members) > 1:
         again(towers)
     return towers

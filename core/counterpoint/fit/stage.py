@@ -16,7 +16,7 @@ from counterpoint.fit.remedies import remedy
 from counterpoint.fit.trainer import belonging, build_trainer
 from counterpoint.loop.module import Loop
 from counterpoint.loop.training import Training
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 from counterpoint.refresh.refreshed import Refreshed
 from counterpoint.runs.checkpoints import drop_old, newest, step_of
 from counterpoint.runs.ranks import is_first_rank, say
@@ -100,7 +100,7 @@ def _start_line(assembly: Assembly, run: Run, stage: str | None, plan, step: int
     if step is not None:
         epoch, batch = divmod(step, len(plan))
         return f"resuming {name} at step {step} (epoch {epoch}, batch {batch} of {len(plan)})"
-    learning = sum(p.numel() for p in Named(assembly.towers).parameters() if p.requires_grad)
+    learning = sum(p.numel() for p in NamedModules(assembly.towers).parameters() if p.requires_grad)
     device = trainer.strategy.root_device.type
     epochs = math.ceil(length_of(assembly.recipe, len(plan))[0] / len(plan))
     return (

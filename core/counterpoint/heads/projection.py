@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from counterpoint.batch import Features
 from counterpoint.errors import ComponentError, suggest
 from counterpoint.markers import Head, TokenWidth, Width
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 
 
 class Identity(nn.Module):
@@ -101,7 +101,7 @@ class Several(nn.Module):
                 raise ComponentError(
                     f"head 'several': {name!r} returns more than one output; here each head returns one"
                 )
-        self.heads, self.contrasted, self.gives = Named(heads), z, tuple(heads)
+        self.heads, self.contrasted, self.gives = NamedModules(heads), z, tuple(heads)
         self.dim = heads[z].dim
 
     def forward(self, h: Tensor) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ from counterpoint.loop.queue import Queue
 from counterpoint.loop.trainable_views import rest
 from counterpoint.loop.training import Training
 from counterpoint.loop.view_loss import view_losses
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 from counterpoint.objectives.objective import Objective
 from counterpoint.randomness import key, seed_all
 from counterpoint.refresh.refreshed import Refreshed
@@ -61,14 +61,14 @@ class Loop(LightningModule):
         refreshed: Refreshed | None = None,
     ):
         super().__init__()
-        self.towers = Named(towers)
-        self.pipelines = Named(pipelines)
-        self.objectives = Named(objectives)
+        self.towers = NamedModules(towers)
+        self.pipelines = NamedModules(pipelines)
+        self.objectives = NamedModules(objectives)
         self.training_plan = training
         self.momentum = MomentumTowers(self.towers, training.momentum.dropout) if training.momentum else None
         self.teacher = teacher
         self.refreshed = refreshed
-        self.queues = Named({name: self._queues_of(objective) for name, objective in self.objectives.items()})
+        self.queues = NamedModules({name: self._queues_of(objective) for name, objective in self.objectives.items()})
         needs = [objective.needs() for objective in self.objectives.values()]
         self.forward_pass = ForwardPass(self.towers, self.pipelines, needs, training, self.momentum, teacher, refreshed)
         self.meter = Meter()
@@ -88,7 +88,7 @@ class Loop(LightningModule):
     def _queues_of(self, objective: Objective) -> nn.ModuleDict:
         needs = objective.needs()
         dim = next(iter(self.towers.values())).dim
-        return Named({n: Queue(k, dim, tuple(sorted(needs.groups))) for n, k in needs.queues.items()})
+        return NamedModules({n: Queue(k, dim, tuple(sorted(needs.groups))) for n, k in needs.queues.items()})
 
     @cached_property
     def _counting(self) -> list[nn.Module]:

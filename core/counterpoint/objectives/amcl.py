@@ -17,7 +17,7 @@ from counterpoint.kernels import contrast
 from counterpoint.kernels.by_rows import by_rows
 from counterpoint.kernels.reference import log_sum_exp, lowest
 from counterpoint.markers import Dim
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 from counterpoint.objectives.mechanisms.rows import Stack, stack_views
 from counterpoint.objectives.objective import Needs, Objective
 
@@ -61,7 +61,7 @@ class AMCL(Objective):
         super().__init__()
         if not heads or len(set(heads)) < len(heads):
             raise ComponentError(f"objective amcl: heads are different names, at least one; got {heads}")
-        self.adaptive = Named({name: PairTemperature(dim, hidden) for name in heads})
+        self.adaptive = NamedModules({name: PairTemperature(dim, hidden) for name in heads})
         self.dim, self.beta, self.hidden = dim, beta, hidden
 
     def needs(self) -> Needs:

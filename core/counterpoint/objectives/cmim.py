@@ -17,7 +17,7 @@ from counterpoint.errors import ComponentError
 from counterpoint.kernels import contrast, softmax_stats
 from counterpoint.kernels.identities import counts
 from counterpoint.markers import Dim, Facts
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 from counterpoint.objectives.mechanisms.decoder import Decoder
 from counterpoint.objectives.mechanisms.temperature import Temperature
 from counterpoint.objectives.objective import Needs, Objective, mean
@@ -80,7 +80,7 @@ class CMIM(Objective):
                 made[modality] = Decoder(known["vocabulary"], dim, width, 0, depth, heads)
             else:
                 made[modality] = Field(dim, _channels(modality, known), axes, width, depth)
-        self.decoders = Named(made)
+        self.decoders = NamedModules(made)
 
     def needs(self) -> Needs:
         features, heads = frozenset({"input"}), frozenset({self.variance})

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from counterpoint.batch import Outputs
 from counterpoint.errors import ComponentError, suggest
 from counterpoint.markers import Facts
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 from counterpoint.objectives.clip import CLIP
 from counterpoint.objectives.mechanisms.aligned import places
 from counterpoint.objectives.mechanisms.decoder import Decoder
@@ -58,7 +58,7 @@ class CoCa(CLIP):
         made: dict[str, nn.Module] = {
             m: Decoder(vocabulary, c, width, alone, crossing, heads) for m, c in others.items()
         }
-        self.decoders = Named(made)
+        self.decoders = NamedModules(made)
 
     def needs(self) -> Needs:
         features = frozenset({"tokens", "input"})

@@ -12,7 +12,7 @@ from counterpoint.batch import Encoded, Outputs
 from counterpoint.errors import ComponentError
 from counterpoint.heads.projection import MLP
 from counterpoint.markers import Given
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 from counterpoint.objectives.objective import Needs, Objective, mean
 
 Classes = Annotated[int | None, Given("dim")]
@@ -61,7 +61,7 @@ class Unfused(Objective):
         self.exits, self.group, self.detach_targets = list(exits or ()), group, detach_targets
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
         widths = {} if exits else {name: known.get("layer_widths", ()) for name, known in (facts or {}).items()}
-        self.projections = Named(
+        self.projections = NamedModules(
             {name: nn.ModuleList(_projection(width, dim) for width in found) for name, found in widths.items()}
         )
 

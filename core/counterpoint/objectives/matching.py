@@ -13,7 +13,7 @@ from counterpoint.batch import Encoded, Outputs, Pair
 from counterpoint.errors import ComponentError
 from counterpoint.kernels.by_rows import by_rows
 from counterpoint.markers import Facts
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 from counterpoint.objectives.mechanisms.aligned import places
 from counterpoint.objectives.objective import Needs, Objective
 from counterpoint.randomness import Draw, key
@@ -77,7 +77,7 @@ class Matching(Objective):
         couples = [_asking(a, b, facts) for i, a in enumerate(names) for b in names[i + 1 :]]
         widths = {name: known["token_width"] for name, known in facts.items()}
         made = {f"{a}, {b}": Fusion(widths[a], widths[b], width, layers, heads) for a, b in couples}
-        self.fusions: nn.ModuleDict = Named(made)
+        self.fusions: nn.ModuleDict = NamedModules(made)
 
     def needs(self) -> Needs:
         return Needs(pairs="across", batch=2, modalities=2, features=frozenset({"tokens"}))

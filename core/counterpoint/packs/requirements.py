@@ -91,10 +91,10 @@ def _clash(needs: list[_Need]) -> str | None:
         return None
     state = f"installed is {version}" if version else "which is not installed"
     together = SpecifierSet(",".join(str(need.versions) for need in needs if need.versions))
-    if _possible(together):
+    if possible(together):
         told = [need for need in needs if need in unmet or need.versions != unmet[0].versions]
         return f"{_all(told)}, {state}: pip install {shlex.quote(_spelled(library, together))}"
-    told = [n for n in needs if n in unmet or not all(_possible(n.versions & u.versions) for u in unmet)]
+    told = [n for n in needs if n in unmet or not all(possible(n.versions & u.versions) for u in unmet)]
     told = told if len(told) > 1 else needs
     which = "both" if len(told) == 2 else "all of them"
     return (
@@ -124,7 +124,7 @@ def _spelled(library: str, versions: SpecifierSet) -> str:
     return library + ",".join(dict.fromkeys(map(str, parts)))
 
 
-def _possible(versions: SpecifierSet) -> bool:
+def possible(versions: SpecifierSet) -> bool:
     """Whether some version could be within all of these bounds: one at a bound, just above one, or below all."""
     tried = ["0"]
     for part in versions:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from counterpoint.batch import Batch
 from counterpoint.data.plan import Order
 from counterpoint.evaluate.embed import embed
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 from counterpoint.randomness import key
 from counterpoint.refresh.refresh import Refresh, Space, Vectors, one_a_sample
 from counterpoint.runs.ranks import active, all_gather
@@ -70,8 +70,8 @@ class Refreshed(nn.Module):
         seen_by: Mapping[str, nn.Module] | None = None,
     ):
         super().__init__()
-        self.seen_by = Named(seen_by or {})
-        self.columns = Named({name: Column(rule, len(dataset)) for name, rule in rules.items()})
+        self.seen_by = NamedModules(seen_by or {})
+        self.columns = NamedModules({name: Column(rule, len(dataset)) for name, rule in rules.items()})
         self.dataset, self.seed, self.workers, self.skip = dataset, seed, workers, skip
 
     def into(self, order: Order) -> Order:

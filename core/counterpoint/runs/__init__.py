@@ -1,0 +1,1 @@
+"""Run folders: their files written whole, checkpoints, processes, and whether a run may be gone on with."""

@@ -7,7 +7,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 from counterpoint.towers.tower import Tower, resting
 
 # What differs in training by batch statistics alone: a tower knows then what to do with a view of one row.
@@ -25,7 +25,7 @@ class MomentumTowers(nn.Module):
         super().__init__()
         self.dropout = dropout
         learning = {name: tower for name, tower in towers.items() if any(p.requires_grad for p in tower.parameters())}
-        self.towers = Named({name: deepcopy(tower) for name, tower in learning.items()})
+        self.towers = NamedModules({name: deepcopy(tower) for name, tower in learning.items()})
         self._resting = {module for tower in self.towers.values() for module in resting(tower)}
         self.requires_grad_(False)
 

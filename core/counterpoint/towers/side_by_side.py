@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from counterpoint.batch import Encoded, View
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 from counterpoint.towers.tower import Tower
 
 
@@ -23,7 +23,7 @@ class SideBySide(nn.Module):
 
     def __init__(self, parts: Mapping[str, Tower]):
         super().__init__()
-        self.parts = Named(parts)
+        self.parts = NamedModules(parts)
         self.width = sum(part.encoder.width for part in parts.values())
 
     def forward(self, data: Tensor, mask: Tensor | None = None, meta: dict[str, Any] | None = None) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.errors import RunError
-from counterpoint.modules import Named
+from counterpoint.modules import NamedModules
 from counterpoint.runs.atomic import replacing
 
 
@@ -18,7 +18,7 @@ def save_towers(towers: Mapping[str, nn.Module], path: Path) -> None:
     """Write the parameters and buffers of every tower as safetensors with a checksum, under `modality.encoder...`."""
     from safetensors.torch import save
 
-    state = Named(towers).state_dict()
+    state = NamedModules(towers).state_dict()
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     with replacing(path) as file:
         file.write(save(tensors, metadata={"sha256": _checksum(tensors)}))
@@ -72,6 +72,6 @@ def load_weights(towers: Mapping[str, nn.Module], path: Path) -> None:
 def load_tensors(towers: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], source: str) -> None:
     """Fill towers from tensors by name; RunError, which names the source, when they are of other towers."""
     try:
-        Named(towers).load_state_dict(tensors)
+        NamedModules(towers).load_state_dict(tensors)
     except RuntimeError as error:
         raise RunError(f"{source}: {' '.join(str(error).split())[:300]}") from None

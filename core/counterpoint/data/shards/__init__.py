@@ -1,0 +1,1 @@
+"""Samples in tar archives, in the layout of WebDataset."""

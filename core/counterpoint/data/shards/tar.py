@@ -83,7 +83,7 @@ def _records(
     current = None
     for member in iter(archive.next, None):
         archive.members.clear()  # it would keep them all
-        if not member.isreg() or (split := _split(member.name)) is None:
+        if not member.isreg() or (split := split_name(member.name)) is None:
             continue
         key, ending = split
         if current is None or key != current.key:
@@ -105,7 +105,7 @@ def _records(
         yield current
 
 
-def _split(name: str) -> tuple[str, str] | None:
+def split_name(name: str) -> tuple[str, str] | None:
     """`a/000017.seg.png` -> (`a/000017`, `seg.png`); None for a hidden file, and for one without an ending."""
     if "//" in name or "./" in name:
         name = str(PurePosixPath(name))  # takes a quarter of the time of counting: for the names that need it
