@@ -13,9 +13,9 @@ def counterpoint_encoders():
         "inception_time": "counterpoint_ecg.encoders.convolutions:inception_time",
         "xception_time": "counterpoint_ecg.encoders.convolutions:xception_time",
         "resnet": "counterpoint_ecg.encoders.convolutions:resnet",
-        "patch_tst": "counterpoint_ecg.encoders.convolutions:patch_tst",
+        "patch_tst": "counterpoint_ecg.encoders.patch_tst:patch_tst",
         "resnet1d": "counterpoint_ecg.encoders.resnet1d:ResNet1d",
-        "rfft": "counterpoint_ecg.encoders.convolutions:Rfft",
+        "rfft": "counterpoint_ecg.encoders.rfft:Rfft",
     }
 
 

@@ -11,8 +11,8 @@ COUNTERPOINT_API = 1
 def counterpoint_encoders():
     return {
         "resnet": "counterpoint_medical.encoders.resnet:resnet",
-        "unet": "counterpoint_medical.encoders.resnet:unet",
-        "vit": "counterpoint_medical.encoders.resnet:vit",
+        "unet": "counterpoint_medical.encoders.unet:unet",
+        "vit": "counterpoint_medical.encoders.vit:vit",
         "grid": "counterpoint_medical.encoders.grid:Grid",
     }
 

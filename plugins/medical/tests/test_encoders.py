@@ -9,7 +9,9 @@ import torch
 from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
 from counterpoint_medical.encoders.grid import Grid
-from counterpoint_medical.encoders.resnet import resnet, unet, vit
+from counterpoint_medical.encoders.resnet import resnet
+from counterpoint_medical.encoders.unet import unet
+from counterpoint_medical.encoders.vit import vit
 
 CHANNELS, SIDE = 2, 32
 MAKERS = {
@@ -134,7 +136,8 @@ def test_a_mistake_is_refused(make, message):
 IMPORTS = """
 import random, sys, warnings
 import numpy as np
-import counterpoint_medical.encoders.resnet, counterpoint_medical.encoders.grid, counterpoint_medical.data.colin27
+import counterpoint_medical.encoders.resnet, counterpoint_medical.encoders.unet, counterpoint_medical.encoders.vit
+import counterpoint_medical.encoders.grid, counterpoint_medical.data.colin27
 import counterpoint_medical.readers.nifti, counterpoint_medical.readers.dicom, counterpoint_medical.readers.image
 import counterpoint_medical.views.place, counterpoint_medical.views.turning, counterpoint_medical.views.detail
 

@@ -16,9 +16,9 @@ def counterpoint_readers():
 def counterpoint_encoders():
     return {
         "r2plus1d": "counterpoint_video.encoders.r2plus1d:R2Plus1d",
-        "r3d_18": "counterpoint_video.encoders.r2plus1d:r3d_18",
-        "videomae": "counterpoint_video.encoders.r2plus1d:videomae",
-        "pixels": "counterpoint_video.encoders.r2plus1d:Pixels",
+        "r3d_18": "counterpoint_video.encoders.r3d:r3d_18",
+        "videomae": "counterpoint_video.encoders.videomae:videomae",
+        "pixels": "counterpoint_video.encoders.pixels:Pixels",
     }
 
 

@@ -5,7 +5,7 @@ from torch.nn.functional import adaptive_avg_pool2d, adaptive_avg_pool3d
 
 from counterpoint.errors import ComponentError
 from counterpoint.markers import Channels
-from counterpoint_medical.encoders.resnet import SpatialDims
+from counterpoint_medical.encoders.layers import SpatialDims
 
 
 class Grid(nn.Module):
