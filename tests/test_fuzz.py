@@ -100,8 +100,8 @@ def jsonl(folder) -> bytes:
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
 def test_damaged_lines_of_json_are_named(suffix, tmp_path, record_property):
     from counterpoint.data.text import Text
-    from counterpoint_code_search.codesearchnet import codesearchnet
-    from counterpoint_code_search.reader import Code
+    from counterpoint_code_search.data.codesearchnet import codesearchnet
+    from counterpoint_code_search.readers.code import Code
 
     whole = jsonl(tmp_path)
     content = gzip.compress(whole, mtime=0) if suffix.endswith("gz") else whole

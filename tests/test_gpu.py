@@ -90,7 +90,7 @@ def test_bfloat16_trains():
 def test_views_and_encoder_of_the_ecg_pack():
     from counterpoint.batch import View
     from counterpoint.views.signal import Crop, Noise, TimeMask
-    from counterpoint_ecg.resnet1d import ResNet1d
+    from counterpoint_ecg.encoders.resnet1d import ResNet1d
     from counterpoint_ecg.views.amplitude import BaselineWander, Scale
     from counterpoint_ecg.views.timing import TimeWarp
 
@@ -157,8 +157,8 @@ def test_views_of_a_pack_repeat_on_the_device(pack):
 
 def test_encoders_of_plain_torch_run_on_the_device():
     from counterpoint.encoders.text_transformer import TextTransformer
-    from counterpoint_points3d.dgcnn import DGCNN
-    from counterpoint_points3d.pointnet import PointNet
+    from counterpoint_points3d.encoders.dgcnn import DGCNN
+    from counterpoint_points3d.encoders.pointnet import PointNet
 
     torch.manual_seed(0)
     points, text = torch.randn(4, 3, 64), torch.randint(0, 99, (4, 9))

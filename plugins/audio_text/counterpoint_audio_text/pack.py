@@ -9,15 +9,15 @@ COUNTERPOINT_API = 1
 
 @hookimpl
 def counterpoint_readers():
-    return {"sound": "counterpoint_audio_text.sound:Sound"}
+    return {"sound": "counterpoint_audio_text.readers.sound:Sound"}
 
 
 @hookimpl
 def counterpoint_encoders():
     return {
-        "cnn": "counterpoint_audio_text.convolutions:audio_cnn",
-        "text_cnn": "counterpoint_audio_text.convolutions:text_cnn",
-        "ast": "counterpoint_audio_text.ast:ast",
+        "cnn": "counterpoint_audio_text.encoders.convolutions:audio_cnn",
+        "text_cnn": "counterpoint_audio_text.encoders.convolutions:text_cnn",
+        "ast": "counterpoint_audio_text.encoders.ast:ast",
     }
 
 
@@ -37,9 +37,9 @@ def counterpoint_view_generators():
 @hookimpl
 def counterpoint_datasets():
     return {
-        "asterisk": "counterpoint_audio_text.asterisk:asterisk",
-        "clotho": "counterpoint_audio_text.captions:clotho",
-        "audiocaps": "counterpoint_audio_text.captions:audiocaps",
+        "asterisk": "counterpoint_audio_text.data.asterisk:asterisk",
+        "clotho": "counterpoint_audio_text.data.captions:clotho",
+        "audiocaps": "counterpoint_audio_text.data.captions:audiocaps",
     }
 
 

@@ -11,9 +11,9 @@ import soundfile
 from counterpoint.data.collate import collate
 from counterpoint.data.text import Text
 from counterpoint.errors import ComponentError, DataError
-from counterpoint_audio_text.asterisk import DOCUMENTS, SOUNDS, VOICES, asterisk, transcripts, words
-from counterpoint_audio_text.captions import audiocaps, clotho
-from counterpoint_audio_text.sound import Sound
+from counterpoint_audio_text.data.asterisk import DOCUMENTS, SOUNDS, VOICES, asterisk, transcripts, words
+from counterpoint_audio_text.data.captions import audiocaps, clotho
+from counterpoint_audio_text.readers.sound import Sound
 
 
 def write_sound(path, seconds: float = 0.3, rate: int = 8000):

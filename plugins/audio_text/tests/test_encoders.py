@@ -5,8 +5,8 @@ import torch
 
 from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
-from counterpoint_audio_text.ast import ast
-from counterpoint_audio_text.convolutions import audio_cnn, text_cnn
+from counterpoint_audio_text.encoders.ast import ast
+from counterpoint_audio_text.encoders.convolutions import audio_cnn, text_cnn
 
 MELS, FRAMES, VOCABULARY = 32, 90, 50
 MAKERS = {

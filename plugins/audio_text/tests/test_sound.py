@@ -10,7 +10,7 @@ import torch
 
 from counterpoint.data.guard import reading
 from counterpoint.errors import ComponentError, DataError
-from counterpoint_audio_text.sound import Sound
+from counterpoint_audio_text.readers.sound import Sound
 
 RATE, SAMPLES = 16000, 8000
 FORMATS = {

@@ -9,29 +9,29 @@ COUNTERPOINT_API = 1
 
 @hookimpl
 def counterpoint_encoders():
-    return {"roberta": "counterpoint_code_search.encoders:roberta"}
+    return {"roberta": "counterpoint_code_search.encoders.roberta:roberta"}
 
 
 @hookimpl
 def counterpoint_view_generators():
     return {
-        "soft": "counterpoint_code_search.views:SoftAugmentation",
-        "type_mask": "counterpoint_code_search.views:TypeMask",
-        "type_replace": "counterpoint_code_search.views:TypeReplace",
+        "soft": "counterpoint_code_search.views.by_type:SoftAugmentation",
+        "type_mask": "counterpoint_code_search.views.by_type:TypeMask",
+        "type_replace": "counterpoint_code_search.views.by_type:TypeReplace",
     }
 
 
 @hookimpl
 def counterpoint_readers():
-    return {"code": "counterpoint_code_search.reader:Code"}
+    return {"code": "counterpoint_code_search.readers.code:Code"}
 
 
 @hookimpl
 def counterpoint_datasets():
     return {
-        "stdlib": "counterpoint_code_search.stdlib:stdlib",
-        "codesearchnet": "counterpoint_code_search.codesearchnet:codesearchnet",
-        "folder": "counterpoint_code_search.source_folder:folder",
+        "stdlib": "counterpoint_code_search.data.stdlib:stdlib",
+        "codesearchnet": "counterpoint_code_search.data.codesearchnet:codesearchnet",
+        "folder": "counterpoint_code_search.data.folder:folder",
     }
 
 

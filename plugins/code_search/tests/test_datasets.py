@@ -6,8 +6,8 @@ import json
 import pytest
 
 from counterpoint.errors import ComponentError, DataError
-from counterpoint_code_search.codesearchnet import codesearchnet
-from counterpoint_code_search.source_folder import folder
+from counterpoint_code_search.data.codesearchnet import codesearchnet
+from counterpoint_code_search.data.folder import folder
 
 WORDS = ("open", "close", "paint", "count", "break", "mend", "turn", "lift", "weigh", "sort", "push", "pull")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from counterpoint.errors import ComponentError, DataError
-from counterpoint_code_search.encoders import roberta
+from counterpoint_code_search.encoders.roberta import roberta
 
 
 def small(**changes):

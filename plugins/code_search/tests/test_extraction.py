@@ -2,9 +2,9 @@
 
 import pytest
 
-from counterpoint_code_search.functions import Function, first_paragraph
-from counterpoint_code_search.pairs import Seen, unique
-from counterpoint_code_search.python_functions import decode_python, python_functions, undocumented
+from counterpoint_code_search.data.pairs import Seen, unique
+from counterpoint_code_search.readers.functions import Function, first_paragraph
+from counterpoint_code_search.readers.python_functions import decode_python, python_functions, undocumented
 
 BODY = "\n    x = 1\n    return x\n"
 

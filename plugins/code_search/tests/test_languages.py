@@ -3,7 +3,7 @@
 import pytest
 
 from counterpoint.errors import ComponentError, CounterpointError
-from counterpoint_code_search.tree_functions import tree_functions
+from counterpoint_code_search.readers.tree_functions import tree_functions
 
 pytest.importorskip("tree_sitter_language_pack")
 

@@ -7,8 +7,8 @@ import torch
 
 from counterpoint.data.guard import reading
 from counterpoint.errors import ComponentError, DataError
-from counterpoint_code_search.reader import Code
-from counterpoint_code_search.token_types import TYPES
+from counterpoint_code_search.readers.code import Code
+from counterpoint_code_search.readers.token_types import TYPES
 
 SOURCE = "def add(a, b):\n    return a + b\n"
 

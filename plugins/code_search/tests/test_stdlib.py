@@ -4,10 +4,10 @@ import pytest
 
 from counterpoint.data.text import Text
 from counterpoint.errors import DataError
-from counterpoint_code_search import packages
-from counterpoint_code_search import stdlib as module
-from counterpoint_code_search.reader import Code
-from counterpoint_code_search.stdlib import stdlib
+from counterpoint_code_search.data import packages
+from counterpoint_code_search.data import stdlib as module
+from counterpoint_code_search.data.stdlib import stdlib
+from counterpoint_code_search.readers.code import Code
 
 WORDS = ("open", "close", "paint", "count", "break", "mend", "turn", "lift", "weigh", "sort", "push", "pull")
 SOURCE = '''def {word}_it(x):

@@ -10,8 +10,8 @@ import torch
 from counterpoint.batch import View
 from counterpoint.errors import ComponentError
 from counterpoint.randomness import Draw
-from counterpoint_code_search.token_types import TYPES, type_of, vocabulary_types
-from counterpoint_code_search.views import SoftAugmentation, TypeMask, TypeReplace
+from counterpoint_code_search.readers.token_types import TYPES, type_of, vocabulary_types
+from counterpoint_code_search.views.by_type import SoftAugmentation, TypeMask, TypeReplace
 
 MASK, SPECIAL, NAMES = 4, [0, 1, 2, 3, 4], [3, 5, 6, 7, 8, 9]
 TABLE = [0] * 10 + [1 + i % 5 for i in range(250)]
@@ -176,7 +176,7 @@ def test_a_mistake_is_refused_when_the_view_is_built(make, message):
     ],
 )
 def test_the_type_of_a_token(text, whole, name):
-    from counterpoint_code_search.token_types import keywords_of
+    from counterpoint_code_search.readers.token_types import keywords_of
 
     assert TYPES[type_of(text, whole, keywords_of("python"))] == name
 

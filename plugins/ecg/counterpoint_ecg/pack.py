@@ -10,12 +10,12 @@ COUNTERPOINT_API = 1
 @hookimpl
 def counterpoint_encoders():
     return {
-        "inception_time": "counterpoint_ecg.encoders:inception_time",
-        "xception_time": "counterpoint_ecg.encoders:xception_time",
-        "resnet": "counterpoint_ecg.encoders:resnet",
-        "patch_tst": "counterpoint_ecg.encoders:patch_tst",
-        "resnet1d": "counterpoint_ecg.resnet1d:ResNet1d",
-        "rfft": "counterpoint_ecg.encoders:Rfft",
+        "inception_time": "counterpoint_ecg.encoders.convolutions:inception_time",
+        "xception_time": "counterpoint_ecg.encoders.convolutions:xception_time",
+        "resnet": "counterpoint_ecg.encoders.convolutions:resnet",
+        "patch_tst": "counterpoint_ecg.encoders.patch_tst:patch_tst",
+        "resnet1d": "counterpoint_ecg.encoders.resnet1d:ResNet1d",
+        "rfft": "counterpoint_ecg.encoders.rfft:Rfft",
     }
 
 
@@ -41,15 +41,15 @@ def counterpoint_view_generators():
 @hookimpl
 def counterpoint_datasets():
     return {
-        "pigcvp": "counterpoint_ecg.pigcvp:PigCVP",
-        "arrays": "counterpoint_ecg.arrays:Arrays",
-        "ptbxl": "counterpoint_ecg.ptbxl:ptbxl",
+        "pigcvp": "counterpoint_ecg.data.pigcvp:PigCVP",
+        "arrays": "counterpoint_ecg.data.arrays:Arrays",
+        "ptbxl": "counterpoint_ecg.data.ptbxl:ptbxl",
     }
 
 
 @hookimpl
 def counterpoint_readers():
-    return {"signal": "counterpoint_ecg.signal:Signal"}
+    return {"signal": "counterpoint_ecg.readers.signal:Signal"}
 
 
 @hookimpl

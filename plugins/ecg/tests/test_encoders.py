@@ -9,8 +9,10 @@ import torch
 
 from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
-from counterpoint_ecg.encoders import Rfft, inception_time, patch_tst, resnet, xception_time
-from counterpoint_ecg.resnet1d import ResNet1d
+from counterpoint_ecg.encoders.convolutions import inception_time, resnet, xception_time
+from counterpoint_ecg.encoders.patch_tst import patch_tst
+from counterpoint_ecg.encoders.resnet1d import ResNet1d
+from counterpoint_ecg.encoders.rfft import Rfft
 
 CHANNELS, LENGTH = 3, 160
 MAKERS = {
@@ -198,14 +200,15 @@ def test_a_mistake_is_refused(make, message):
 IMPORTS = """
 import random, sys, warnings
 import numpy as np
-import counterpoint_ecg.encoders, counterpoint_ecg.resnet1d, counterpoint_ecg.pigcvp, counterpoint_ecg.arrays
+import counterpoint_ecg.encoders.convolutions, counterpoint_ecg.encoders.patch_tst, counterpoint_ecg.encoders.resnet1d
+import counterpoint_ecg.data.pigcvp, counterpoint_ecg.data.arrays
 import counterpoint_ecg.views.windows, counterpoint_ecg.views.amplitude, counterpoint_ecg.views.timing
 
 heavy = {"tsai", "fastai", "pandas", "sklearn", "scipy", "lightning", "pyts"} & set(sys.modules)
 assert not heavy, heavy
 state = lambda: (random.getstate(), np.random.get_state()[1].sum(), list(warnings.filters))
 before = state()
-counterpoint_ecg.encoders.patch_tst(channels=1, length=100)
+counterpoint_ecg.encoders.patch_tst.patch_tst(channels=1, length=100)
 assert "tsai" in sys.modules
 assert state() == before
 """

@@ -10,8 +10,8 @@ import torch
 import wfdb
 
 from counterpoint.errors import DataError
-from counterpoint_ecg.ptbxl import ptbxl
-from counterpoint_ecg.signal import Signal
+from counterpoint_ecg.data.ptbxl import ptbxl
+from counterpoint_ecg.readers.signal import Signal
 
 LEADS = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
 STATEMENTS = [["", "description", "diagnostic", "form", "rhythm", "diagnostic_class"]]

@@ -12,7 +12,7 @@ import wfdb
 
 from counterpoint.data.guard import reading
 from counterpoint.errors import ComponentError, DataError
-from counterpoint_ecg.signal import Signal
+from counterpoint_ecg.readers.signal import Signal
 
 LEADS, RATE, LENGTH = ("I", "II", "V1"), 250, 1500
 

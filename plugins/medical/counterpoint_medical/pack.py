@@ -10,10 +10,10 @@ COUNTERPOINT_API = 1
 @hookimpl
 def counterpoint_encoders():
     return {
-        "resnet": "counterpoint_medical.encoders:resnet",
-        "unet": "counterpoint_medical.encoders:unet",
-        "vit": "counterpoint_medical.encoders:vit",
-        "grid": "counterpoint_medical.grid:Grid",
+        "resnet": "counterpoint_medical.encoders.resnet:resnet",
+        "unet": "counterpoint_medical.encoders.unet:unet",
+        "vit": "counterpoint_medical.encoders.vit:vit",
+        "grid": "counterpoint_medical.encoders.grid:Grid",
     }
 
 
@@ -37,18 +37,18 @@ def counterpoint_view_generators():
 @hookimpl
 def counterpoint_readers():
     return {
-        "nifti": "counterpoint_medical.nifti:Nifti",
-        "dicom": "counterpoint_medical.dicom:Dicom",
-        "image": "counterpoint_medical.image:Image",
+        "nifti": "counterpoint_medical.readers.nifti:Nifti",
+        "dicom": "counterpoint_medical.readers.dicom:Dicom",
+        "image": "counterpoint_medical.readers.image:Image",
     }
 
 
 @hookimpl
 def counterpoint_datasets():
     return {
-        "colin27": "counterpoint_medical.colin27:Colin27",
-        "medmnist": "counterpoint_medical.medmnist:MedMNIST",
-        "chexpert": "counterpoint_medical.chexpert:chexpert",
+        "colin27": "counterpoint_medical.data.colin27:Colin27",
+        "medmnist": "counterpoint_medical.data.medmnist:MedMNIST",
+        "chexpert": "counterpoint_medical.data.chexpert:chexpert",
     }
 
 

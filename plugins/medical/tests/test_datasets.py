@@ -11,10 +11,10 @@ import torch
 from PIL import Image as Pillow
 
 from counterpoint.errors import DataError
-from counterpoint_medical import colin27 as colin27_module
-from counterpoint_medical.chexpert import FINDINGS, chexpert
-from counterpoint_medical.colin27 import AREAS, FOLDER, Colin27
-from counterpoint_medical.medmnist import MedMNIST
+from counterpoint_medical.data import colin27 as colin27_module
+from counterpoint_medical.data.chexpert import FINDINGS, chexpert
+from counterpoint_medical.data.colin27 import AREAS, FOLDER, Colin27
+from counterpoint_medical.data.medmnist import MedMNIST
 
 STARTS = [start for begins in AREAS.values() for start in begins]
 

@@ -8,8 +8,10 @@ import torch
 
 from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
-from counterpoint_medical.encoders import resnet, unet, vit
-from counterpoint_medical.grid import Grid
+from counterpoint_medical.encoders.grid import Grid
+from counterpoint_medical.encoders.resnet import resnet
+from counterpoint_medical.encoders.unet import unet
+from counterpoint_medical.encoders.vit import vit
 
 CHANNELS, SIDE = 2, 32
 MAKERS = {
@@ -134,15 +136,16 @@ def test_a_mistake_is_refused(make, message):
 IMPORTS = """
 import random, sys, warnings
 import numpy as np
-import counterpoint_medical.encoders, counterpoint_medical.grid, counterpoint_medical.colin27
-import counterpoint_medical.nifti, counterpoint_medical.dicom, counterpoint_medical.image
+import counterpoint_medical.encoders.resnet, counterpoint_medical.encoders.unet, counterpoint_medical.encoders.vit
+import counterpoint_medical.encoders.grid, counterpoint_medical.data.colin27
+import counterpoint_medical.readers.nifti, counterpoint_medical.readers.dicom, counterpoint_medical.readers.image
 import counterpoint_medical.views.place, counterpoint_medical.views.turning, counterpoint_medical.views.detail
 
 heavy = {"monai", "nibabel", "pydicom", "PIL", "lightning"} & set(sys.modules)
 assert not heavy, heavy
 state = lambda: (random.getstate(), np.random.get_state()[1].sum(), list(warnings.filters))
 before = state()
-counterpoint_medical.encoders.resnet(channels=1, width=4)
+counterpoint_medical.encoders.resnet.resnet(channels=1, width=4)
 assert "monai" in sys.modules
 assert state() == before
 """

@@ -16,12 +16,12 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from counterpoint.data.guard import reading
 from counterpoint.errors import ComponentError, DataError
-from counterpoint_medical import dicom as dicom_module
-from counterpoint_medical import image as image_module
-from counterpoint_medical import volume as volume_module
-from counterpoint_medical.dicom import Dicom
-from counterpoint_medical.image import Image
-from counterpoint_medical.nifti import Nifti
+from counterpoint_medical.readers import dicom as dicom_module
+from counterpoint_medical.readers import image as image_module
+from counterpoint_medical.readers import volume as volume_module
+from counterpoint_medical.readers.dicom import Dicom
+from counterpoint_medical.readers.image import Image
+from counterpoint_medical.readers.nifti import Nifti
 
 RAS = np.random.default_rng(0).integers(-1000, 1000, (6, 8, 5)).astype(np.float32)  # x to the right, y front, z up
 AFFINE = np.diag([1.0, 1.5, 3.0, 1.0])

@@ -14,7 +14,7 @@ from PIL import Image
 
 import counterpoint
 from counterpoint.errors import DataError
-from counterpoint_medical.colin27 import Colin27
+from counterpoint_medical.data.colin27 import Colin27
 
 WORDS = ("nodule", "effusion", "normal heart", "fracture", "oedema", "no finding")
 

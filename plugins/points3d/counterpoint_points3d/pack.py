@@ -10,9 +10,9 @@ COUNTERPOINT_API = 1
 @hookimpl
 def counterpoint_encoders():
     return {
-        "pointnet": "counterpoint_points3d.pointnet:PointNet",
-        "dgcnn": "counterpoint_points3d.dgcnn:DGCNN",
-        "shape_distribution": "counterpoint_points3d.distribution:ShapeDistribution",
+        "pointnet": "counterpoint_points3d.encoders.pointnet:PointNet",
+        "dgcnn": "counterpoint_points3d.encoders.dgcnn:DGCNN",
+        "shape_distribution": "counterpoint_points3d.encoders.distribution:ShapeDistribution",
     }
 
 
@@ -32,14 +32,14 @@ def counterpoint_view_generators():
 
 @hookimpl
 def counterpoint_readers():
-    return {"points": "counterpoint_points3d.reader:Points"}
+    return {"points": "counterpoint_points3d.readers.points:Points"}
 
 
 @hookimpl
 def counterpoint_datasets():
     return {
-        "furniture": "counterpoint_points3d.furniture:Furniture",
-        "modelnet": "counterpoint_points3d.modelnet:modelnet",
+        "furniture": "counterpoint_points3d.data.furniture:Furniture",
+        "modelnet": "counterpoint_points3d.data.modelnet:modelnet",
     }
 
 

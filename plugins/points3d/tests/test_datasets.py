@@ -10,10 +10,10 @@ import torch
 
 from counterpoint.data import sources
 from counterpoint.errors import ComponentError, DataError
-from counterpoint_points3d import furniture
-from counterpoint_points3d.catalogue import libraries, pieces, surfaces
-from counterpoint_points3d.furniture import Furniture
-from counterpoint_points3d.modelnet import modelnet
+from counterpoint_points3d.data import furniture
+from counterpoint_points3d.data.catalogue import libraries, pieces, surfaces
+from counterpoint_points3d.data.furniture import Furniture
+from counterpoint_points3d.data.modelnet import modelnet
 
 sys.path.insert(0, str(Path(__file__).parent))
 from files import VERTICES, obj, off

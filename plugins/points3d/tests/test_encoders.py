@@ -8,12 +8,12 @@ import torch
 
 from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
-from counterpoint_points3d import dgcnn
-from counterpoint_points3d.clouds import framed
-from counterpoint_points3d.descriptor import WIDTH, global_geometry
-from counterpoint_points3d.dgcnn import DGCNN, EdgeConv, max_over, neighbours
-from counterpoint_points3d.distribution import ShapeDistribution
-from counterpoint_points3d.pointnet import PointNet
+from counterpoint_points3d.encoders import dgcnn
+from counterpoint_points3d.encoders.descriptor import WIDTH, global_geometry
+from counterpoint_points3d.encoders.dgcnn import DGCNN, EdgeConv, max_over, neighbours
+from counterpoint_points3d.encoders.distribution import ShapeDistribution
+from counterpoint_points3d.encoders.pointnet import PointNet
+from counterpoint_points3d.views.clouds import framed
 
 CHANNELS, POINTS = 6, 96
 MAKERS = {

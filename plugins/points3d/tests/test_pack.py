@@ -21,7 +21,7 @@ def test_the_pack_imports_nothing_heavy():
 
 
 def test_a_component_imports_its_library_when_it_is_built():
-    modules = "counterpoint_points3d.reader, counterpoint_points3d.furniture"
+    modules = "counterpoint_points3d.readers.points, counterpoint_points3d.data.furniture"
     assert not loaded_by(f"import {modules}", ["trimesh", "laspy", "scipy"])
 
 

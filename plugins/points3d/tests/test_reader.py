@@ -12,8 +12,8 @@ import torch
 
 from counterpoint.data.guard import reading
 from counterpoint.errors import ComponentError, DataError
-from counterpoint_points3d.formats.cloud import Geometry, sampled
-from counterpoint_points3d.reader import Points
+from counterpoint_points3d.readers.cloud import Geometry, sampled
+from counterpoint_points3d.readers.points import Points
 
 sys.path.insert(0, str(Path(__file__).parent))
 import files
@@ -117,7 +117,7 @@ def test_attributes_follow_as_channels(tmp_path):
 
 
 def test_a_chunk_at_a_time_gives_the_same_survey(tmp_path, monkeypatch):
-    from counterpoint_points3d.formats import surveys
+    from counterpoint_points3d.readers import surveys
 
     las(tmp_path / "x.las", cloud(500))
     whole = read(tmp_path / "x.las", points=100)
@@ -233,7 +233,7 @@ def test_arrays_of_another_layout_are_refused(tmp_path):
 
 
 def test_a_mesh_that_is_too_large_is_not_read(tmp_path, monkeypatch):
-    from counterpoint_points3d.formats import meshes
+    from counterpoint_points3d.readers import meshes
 
     monkeypatch.setattr(meshes, "MAX_BYTES", 100)
     assert "too large" in refused(write(tmp_path, "off"))

@@ -9,16 +9,16 @@ COUNTERPOINT_API = 1
 
 @hookimpl
 def counterpoint_readers():
-    return {"clip": "counterpoint_video.clip:Clip"}
+    return {"clip": "counterpoint_video.readers.clip:Clip"}
 
 
 @hookimpl
 def counterpoint_encoders():
     return {
-        "r2plus1d": "counterpoint_video.encoders:R2Plus1d",
-        "r3d_18": "counterpoint_video.encoders:r3d_18",
-        "videomae": "counterpoint_video.encoders:videomae",
-        "pixels": "counterpoint_video.encoders:Pixels",
+        "r2plus1d": "counterpoint_video.encoders.r2plus1d:R2Plus1d",
+        "r3d_18": "counterpoint_video.encoders.r3d:r3d_18",
+        "videomae": "counterpoint_video.encoders.videomae:videomae",
+        "pixels": "counterpoint_video.encoders.pixels:Pixels",
     }
 
 
@@ -40,8 +40,8 @@ def counterpoint_view_generators():
 @hookimpl
 def counterpoint_datasets():
     return {
-        "games": "counterpoint_video.games:Games",
-        "camera": "counterpoint_video.camera:Camera",
+        "games": "counterpoint_video.data.games:Games",
+        "camera": "counterpoint_video.data.camera:Camera",
     }
 
 

@@ -12,7 +12,7 @@ from filming import CODECS, numbers, write
 
 from counterpoint.data.guard import reading
 from counterpoint.errors import ComponentError, DataError
-from counterpoint_video.clip import Clip
+from counterpoint_video.readers.clip import Clip
 
 every = pytest.mark.parametrize("suffix", CODECS)
 

@@ -10,10 +10,10 @@ from filming import numbers, write
 from counterpoint.data.folder import folder
 from counterpoint.data.sources import Debian
 from counterpoint.errors import ComponentError, DataError
-from counterpoint_video import camera, games
-from counterpoint_video.camera import Camera, spans
-from counterpoint_video.clip import Clip
-from counterpoint_video.games import Games
+from counterpoint_video.data import camera, games
+from counterpoint_video.data.camera import Camera, spans
+from counterpoint_video.data.games import Games
+from counterpoint_video.readers.clip import Clip
 
 emulator = pytest.mark.skipif(importlib.util.find_spec("ale_py") is None, reason="the extra `games` is not installed")
 

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from counterpoint.errors import ComponentError, DataError
-from counterpoint_video.encoders import Pixels, R2Plus1d, r3d_18, videomae
+from counterpoint_video.encoders.pixels import Pixels
+from counterpoint_video.encoders.r2plus1d import R2Plus1d
+from counterpoint_video.encoders.r3d import r3d_18
+from counterpoint_video.encoders.videomae import videomae
 
 TINY = {"size": 16, "frames": 4, "patch": 8, "width": 24, "depth": 2, "heads": 3}
 MAKE = {

@@ -21,7 +21,18 @@ def test_the_pack_imports_nothing_heavy():
 
 
 def test_a_component_imports_its_library_when_it_is_built():
-    names = ("clip", "camera", "games", "encoders", "views.clips", "views.space", "views.colour")
+    names = (
+        "readers.clip",
+        "data.camera",
+        "data.games",
+        "encoders.pixels",
+        "encoders.r2plus1d",
+        "encoders.r3d",
+        "encoders.videomae",
+        "views.clips",
+        "views.space",
+        "views.colour",
+    )
     modules = ", ".join(f"counterpoint_video.{name}" for name in names)
     assert not loaded_by(f"import {modules}", ["torchvision", "transformers", "ale_py", "lightning"])
 

@@ -16,7 +16,7 @@ from counterpoint.markers import Given
 from counterpoint.randomness import Draw
 from counterpoint.views.generator import Augmentation
 from counterpoint.views.noise_bank import stretches, white
-from counterpoint_points3d.clouds import radius, real, with_points
+from counterpoint_points3d.views.clouds import radius, real, with_points
 from counterpoint_points3d.views.numbers import check_range, normal_per_point
 
 Axis = Literal["x", "y", "z"]

@@ -15,7 +15,7 @@ from counterpoint.batch import View
 from counterpoint.errors import ComponentError
 from counterpoint.randomness import Draw
 from counterpoint.views.generator import Augmentation, ViewGenerator
-from counterpoint_points3d.clouds import box, counts, radius, real
+from counterpoint_points3d.views.clouds import box, counts, radius, real
 from counterpoint_points3d.views.numbers import check_range
 
 
