@@ -8,8 +8,8 @@ encoder of its is built (about 3 s beyond torch).
 from torch import Tensor, nn
 
 from counterpoint.batch import Features
-from counterpoint.packs.importing import untouched
 from counterpoint.markers import Channels
+from counterpoint.packs.importing import untouched
 
 
 def inception_time(*, channels: Channels, width: int = 32, depth: int = 6, kernel: int = 40) -> nn.Module:

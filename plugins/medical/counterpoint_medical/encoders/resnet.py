@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
-from counterpoint.packs.importing import untouched
 from counterpoint.markers import Channels
+from counterpoint.packs.importing import untouched
 from counterpoint_medical.encoders.layers import Norm, SpatialDims, check_width, norm_of
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
-from counterpoint.packs.importing import untouched
 from counterpoint.markers import Channels
+from counterpoint.packs.importing import untouched
 from counterpoint_medical.encoders.layers import SpatialDims, check_width, norm_of
 
 COARSEST = 16  # voxels of the input along one axis of the lowest level

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from counterpoint.batch import Features
 from counterpoint.errors import ComponentError
-from counterpoint.packs.importing import untouched
 from counterpoint.markers import Channels, Given
+from counterpoint.packs.importing import untouched
 from counterpoint_medical.encoders.layers import SpatialDims
 
 Shape = Annotated[tuple[int, ...] | None, Given("shape")]
