@@ -1,4 +1,4 @@
-"""What the site adds to the pages of this folder: every pack's README and the changes, which stand elsewhere.
+"""What the site adds to the pages of this folder: every pack's README, how to contribute and the changes, which stand elsewhere.
 
 Links between files of the repository work where the files stand; on the site they are turned to the pages.
 """
@@ -13,7 +13,12 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
 READMES = {f"plugins/{path.parent.name}/README.md": f"packs/{path.parent.name}.md" for path in sorted(ROOT.glob("plugins/*/README.md"))}  # fmt: skip
-PAGES = {**READMES, "README.md": "index.md", "CHANGELOG.md": "changes.md"}  # file of the repository -> page of the site
+PAGES = {
+    **READMES,
+    "README.md": "index.md",
+    "CHANGELOG.md": "changes.md",
+    "CONTRIBUTING.md": "contributing.md",
+}  # file of the repository -> page of the site
 LINK = re.compile(r"(?<=\]\()([^)#:\s]+)(?=[)#])")
 
 

@@ -29,6 +29,7 @@ SQUARE = {  # first case of an objective -> the table that it holds
     "hard_contrastive, in the batch": "logits, of which the hardest are picked",
     "interclr": "chances of a fixed number of negatives for every anchor, here as many as there are samples",
     "matching": "chances of every wrong partner, of which one is drawn",
+    "triplet": "the distances of every row, ranked",
     "supremix": "distances in label, by which mixtures are chosen",
 }
 FEW_CLASSES = ("mlcd", "unfused")  # their groups are classes that the embedding has a place for

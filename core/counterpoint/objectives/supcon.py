@@ -8,6 +8,7 @@ from torch import Tensor
 from counterpoint.batch import Outputs
 from counterpoint.errors import ComponentError
 from counterpoint.kernels import Grouped, info_nce
+from counterpoint.objectives.mechanisms.rows import classes
 from counterpoint.objectives.objective import Needs, Objective
 
 
@@ -52,14 +53,6 @@ class SupCon(Objective):
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         views = outputs.views()
-        z, who = torch.cat([e.z for e in views]), torch.cat([self._classes(e, outputs) for e in views])
+        z, who = torch.cat([e.z for e in views]), classes("supcon", outputs, views, self.label, self.group)
         own = torch.arange(len(z), device=z.device)
         return self.factor * info_nce(z, z, self.temperature, positives=Grouped(who, who), exclude=(own, own)), {}
-
-    def _classes(self, e, outputs: Outputs) -> Tensor:
-        if self.group is not None:
-            return outputs.ids(e, self.group)
-        labels, index = outputs.batch.labels[self.label][e.row], outputs.batch.index[e.row]
-        if labels.is_floating_point():
-            raise ComponentError(f"objective supcon: label {self.label!r} is a value, expected a class (int64)")
-        return torch.where(labels < 0, -2 - index, labels)

@@ -74,6 +74,7 @@ TABLES: dict[str, dict[str, str]] = {
         "barlow_twins": "counterpoint.objectives.redundancy:BarlowTwins",
         "vicreg": "counterpoint.objectives.redundancy:VICReg",
         "supcon": "counterpoint.objectives.supcon:SupCon",
+        "triplet": "counterpoint.objectives.triplet:Triplet",
         "align_uniform": "counterpoint.objectives.uniformity:AlignUniform",
         "koleo": "counterpoint.objectives.uniformity:KoLeo",
         "mv_infonce": "counterpoint.objectives.multi_view:MVInfoNCE",

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from counterpoint.batch import Encoded, Outputs, Pair, replace
+from counterpoint.batch import Encoded, Outputs, Pair, replace, unknown_to_unique
+from counterpoint.errors import ComponentError
 
 
 class Stack(NamedTuple):
@@ -21,6 +22,22 @@ class Stack(NamedTuple):
 def pair_ids(outputs: Outputs, pair: Pair, by: str = "index") -> Tensor:
     """int64 (N,): whose the rows of an aligned pair are."""
     return outputs.ids(replace(pair.query, row=pair.row), by)
+
+
+def classes(
+    who: str, outputs: Outputs, views: list[Encoded], label: str | None = None, group: str | None = None
+) -> Tensor:
+    """int64 (R,): the class of every row of some views, by a label or a group; by its sample where none is named.
+
+    An unknown class (-1) is that of its own sample alone. ComponentError, which names `who`, for a label of values.
+    """
+    if label is None:
+        return torch.cat([outputs.ids(e, group or "index") for e in views])
+    row = torch.cat([e.row for e in views])
+    found = outputs.batch.labels[label][row]
+    if found.is_floating_point():
+        raise ComponentError(f"objective {who}: label {label!r} is a value, expected a class (int64)")
+    return unknown_to_unique(found, outputs.batch.index[row])
 
 
 def stack_views(outputs: Outputs, pairs: str = "all") -> Stack:
