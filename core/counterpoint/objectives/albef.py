@@ -83,8 +83,11 @@ class ALBEF(MoCo):
         terms = [self._distilled(pair, temperature, alpha, outputs) for pair in self._pairs(outputs)]
         return mean(terms, outputs), self.temperature.parts()
 
+    def needs(self) -> Needs:
+        return replace(super().needs(), index=self.positives == "index")
+
     def _alpha_at(self, outputs: Outputs) -> float:
-        if not self.ramp or outputs.epoch > 0:
+        if not self.ramp or not self.alpha or outputs.epoch > 0:
             return self.alpha
         return self.alpha * min(1.0, outputs.step * len(outputs.batch) / self.size)
 

@@ -92,11 +92,14 @@ class BECLR(Objective):
     Departs from the released code in looking for neighbours before the batch enters the memory: there each row is its
     own nearest neighbour. The momentum rises from 0.9 to 1 along a half cosine.
 
+    Drawn: seed, the int64 from which k-means starts.
+
     dim is the width of z; the predictor's hidden width is a quarter of it. Capacity and clusters of a memory are the
     defaults of the released code (20 rows a cluster), whose defaults for the rest vary by data set.
     """
 
     unit = False
+    draws = ("seed",)
 
     def __init__(
         self,
@@ -127,7 +130,7 @@ class BECLR(Objective):
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         students = outputs.views()
-        seed = int(torch.randint(2**62, ()))
+        seed = int(outputs.drawn("seed", (), lambda: torch.tensor(outputs.seed())))
         z = [_unit(e) for e in students]
         p = [_unit(replace(e, z=self.predictor(e.z))) for e in students]
         t = [_unit(e) for e in outputs.views(of="momentum")]
@@ -150,7 +153,7 @@ class BECLR(Objective):
 
     def _enhanced(self, name: str, side: list[Encoded], epoch: int) -> list[Enhanced]:
         memory = self.memories[name]
-        if epoch < self.start or not all(m.clustered for m in self.memories.values()):
+        if (self.start > 0 and epoch < self.start) or not all(m.clustered for m in self.memories.values()):
             return [Enhanced(e, None) for e in side]
         with torch.no_grad():
             return [Enhanced(e, memory.neighbours(e.z, self.neighbours)) for e in side]

@@ -86,6 +86,7 @@ class MoCo(Objective):
             modalities=1 if self.modalities is None else tuple(self.modalities),
             momentum=Momentum(self.momentum),
             queues=dict.fromkeys(names, self.queue),
+            index=self.drop_own,
         )
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:

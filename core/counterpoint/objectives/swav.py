@@ -70,7 +70,7 @@ class SwAV(Objective):
         return Needs(pairs="all", batch=2, queues={"keys": self.queue} if self.queue else {})
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
-        prototypes = self._unit_prototypes(outputs.step < self.frozen_steps)
+        prototypes = self._unit_prototypes(self.frozen_steps > 0 and outputs.step < self.frozen_steps)
         held = self._held(outputs, prototypes)
         both = [self._targets_and_predictions(e, prototypes, held) for e in outputs.views()]  # (n, 2 K) each
         terms = []
@@ -94,7 +94,8 @@ class SwAV(Objective):
 
     def _held(self, outputs: Outputs, prototypes: Tensor) -> Tensor:
         """(m, K): the scores of the rows in the queue."""
-        queue = outputs.queues.get("keys") if self.queue and outputs.epoch >= self.queue_start else None
+        used = self.queue and (self.queue_start <= 0 or outputs.epoch >= self.queue_start)
+        queue = outputs.queues.get("keys") if used else None
         return prototypes.new_zeros(0, len(prototypes)) if queue is None else queue.z.to(prototypes) @ prototypes.T
 
     def _targets_and_predictions(self, e: Encoded, prototypes: Tensor, held: Tensor) -> Encoded:
