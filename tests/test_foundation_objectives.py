@@ -13,8 +13,8 @@ from counterpoint.objectives.byol import BYOL
 from counterpoint.objectives.clip import CLIP
 from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.objectives.moco import MoCo
-from counterpoint.objectives.nt_xent import NTXent
 from counterpoint.objectives.needs import Offers, check
+from counterpoint.objectives.nt_xent import NTXent
 from counterpoint.objectives.simsiam import SimSiam
 from counterpoint.objectives.supcon import SupCon
 from objectives.foundation import CASES

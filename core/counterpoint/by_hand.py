@@ -5,6 +5,7 @@ Dimensions: B samples, n rows of a view, D width of `z`, H of `h`, L tokens of C
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -112,13 +113,13 @@ def outputs(
         _columns("groups", groups, size, row.device),
         _columns("labels", labels, size, row.device),
     )
-    when = {"step": step, "epoch": epoch, "total_steps": total_steps}
+    when = {name: _count(name, n) for name, n in (("step", step), ("epoch", epoch), ("total_steps", total_steps))}
     return ByHand(
         student,
         batch,
         **others,
         queues={name: queue for name, (queue, _) in held.items()},
-        **{name: NotSaid(name) if value is None else value for name, value in when.items()},
+        **when,
         draws=_mapping("draws", draws, "tensor"),
         generator=generator,
         said=frozenset([*(["index"] if index is not None else []), *(name for name, (_, ids) in held.items() if ids)]),
@@ -223,26 +224,34 @@ def _side(side: str, given: Any, student: list[Encoded], row: Tensor, size: int)
     given = [given] if isinstance(given, Mapping) else list(given)
     named = _listed(side, given) if given else []
     _check_alike(side, [e for _, e in named])
-    left = {m: [e for e in student if e.modality == m] for m in {e.modality for _, e in named}}
-    by_view, made = {e.view: e for e in student}, []
-    for who, e in named:
-        twin = by_view.get(e.view) if e.view >= 0 else (left[e.modality].pop(0) if left[e.modality] else None)
-        number = e.view if e.view >= 0 else _number(who, e, twin, by_view)
-        role = twin.role if twin is not None and e.role == "global" else e.role
-        if e.row is None and twin is not None and len(twin.row) == len(e.z):
-            e = replace(e, row=twin.row)
-        made.append(_with_rows(who, replace(e, view=number, role=role), row, size))
-    return made
+    by_view = {e.view: e for e in student}
+    return [_as_seen(who, e, by_view.get(e.view), row, size) for who, e in _numbered(side, named, student)]
 
 
-def _number(who: str, e: Encoded, twin: Encoded | None, student: Mapping[int, Encoded]) -> int:
-    if twin is not None:
-        return twin.view
-    has = ", ".join(f"{number} ({view.modality})" for number, view in student.items())
-    raise ComponentError(
-        f"{who}: which view is it? The student's views are {has}, and each has its own already; "
-        "counterpoint.encoded(k, view=1)"
-    )
+def _numbered(side: str, named: list[tuple[str, Encoded]], student: list[Encoded]) -> list[tuple[str, Encoded]]:
+    """Each view with its number; those without one are all the student's views of their modality, in order."""
+    views = {m: [e.view for e in student if e.modality == m] for m in {e.modality for _, e in named}}
+    for modality, numbers in views.items():
+        open_ = [e for _, e in named if e.modality == modality and e.view < 0]
+        if open_ and len(open_) != len(numbers):
+            raise ComponentError(
+                f"{side}: {len(open_)} of {modality!r}, of which the student has {len(numbers)}"
+                f"{f' (views {str(numbers)[1:-1]})' if numbers else ''}: say which of the views each is; "
+                f"{side}=[counterpoint.encoded(k, view=1)]"
+            )
+    left = {modality: iter(numbers) for modality, numbers in views.items()}
+    return [(who, e if e.view >= 0 else replace(e, view=next(left[e.modality]))) for who, e in named]
+
+
+def _as_seen(who: str, e: Encoded, twin: Encoded | None, row: Tensor, size: int) -> Encoded:
+    """With the role and the rows of the student's view, where there is one and it says nothing else."""
+    if twin is None:
+        return _with_rows(who, e, row, size)
+    if twin.modality != e.modality:
+        raise ComponentError(f"{who}: view {e.view} of the student is one of {twin.modality!r}; got {e.modality!r}")
+    if e.row is None and len(twin.row) == len(e.z):
+        e = replace(e, row=twin.row)
+    return _with_rows(who, replace(e, role=twin.role) if e.role == "global" else e, row, size)
 
 
 def _samples(student: list[tuple[str, Encoded]], index: Any) -> tuple[Tensor, int]:
@@ -295,6 +304,18 @@ def _columns(kind: str, given: Any, size: int, device: torch.device) -> dict[str
             _check_length(f"{kind}: {name!r}", column, size)
             made[name] = column
     return made
+
+
+def _count(name: str, given: Any) -> int | NotSaid:
+    if given is None:
+        return NotSaid(name)
+    try:
+        number = operator.index(given)
+    except TypeError:
+        number = -1
+    if isinstance(given, bool) or number < (name == "total_steps"):
+        raise ComponentError(f"{name}: expected a whole number, counting {NotSaid.COUNTS[name]}; got {given!r}")
+    return number
 
 
 def _index(given: Any, size: int, device: torch.device) -> Tensor:
@@ -385,6 +406,7 @@ def _tensor(who: str, values: Any, device: torch.device) -> Tensor:
 def _whole(who: str, values: Any, size: int, device: torch.device) -> Tensor:
     """int64 (size,)."""
     column = _tensor(who, values, device)
+    column = column.long() if not column.numel() else column
     if column.is_floating_point() or column.is_complex() or column.dtype == torch.bool:
         raise ComponentError(f"{who}: expected whole numbers (int64); got {_kind(column)} of {column.dtype}")
     _check_length(who, column, size)

@@ -84,7 +84,8 @@ class ALBEF(MoCo):
         return mean(terms, outputs), self.temperature.parts()
 
     def needs(self) -> Needs:
-        return replace(super().needs(), index=self.positives == "index")
+        by_sample = self.positives == "index"
+        return replace(super().needs(), index=by_sample, owners=by_sample)
 
     def _alpha_at(self, outputs: Outputs) -> float:
         if not self.ramp or not self.alpha or outputs.epoch > 0:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from counterpoint.objectives.objective import Objective
 
 FEATURES = ("tokens", "map", "input")
-CALLER = 5  # frames from a warning here to the call of the objective: forward, two of torch's, and the caller
+CALLER = 6  # the frame that called the objective, from a warning here: two of this module, forward, two of torch's
 
 
 def name_of(objective: Objective) -> str:
@@ -42,7 +42,7 @@ def called(objective: Objective, outputs: ByHand) -> tuple[Tensor, dict[str, Ten
             f"{who}: there is nothing to compare, and the loss is 0: no two views that it pairs have a sample in common; "
             f"given are {described(seen)}"
         )
-    _warn(who, needs, seen)
+    _warn(who, needs, seen, len({id(e.z) for e in outputs.student}) < len(outputs.student))
     return loss, parts
 
 
@@ -63,6 +63,7 @@ def lacks(who: str, objective: Objective, needs: Needs, outputs: ByHand) -> list
     return (
         problems
         + check(who, needs, offered(needs, outputs))
+        + _widths(who, needs, outputs)
         + ([] if problems else _twins(who, needs, outputs))
         + _queues(who, needs, outputs)
         + _draws(who, objective, outputs)
@@ -76,6 +77,19 @@ def _sides(who: str, needs: Needs, outputs: ByHand) -> list[str]:
         f"{who}: expected `momentum` in the outputs, the views as the momentum encoders see them; got none. "
         "counterpoint.outputs(za, zb, momentum=[ka, kb])"
     ]
+
+
+def _widths(who: str, needs: Needs, outputs: ByHand) -> list[str]:
+    """Of an objective that pairs views and looks at z alone."""
+    widths = {e.modality: e.z.shape[1] for e in outputs.views() if e.modality not in needs.apart}
+    if (
+        needs.pairs is None
+        or needs.features
+        or needs.heads
+        or len({e.z.shape[1] for e in outputs.views() if e.modality in widths}) < 2
+    ):
+        return []
+    return [f"{who}: compares views of one width; got {described(outputs)}"]
 
 
 def offered(needs: Needs, outputs: ByHand) -> Offers:
@@ -148,9 +162,9 @@ def _queues(who: str, needs: Needs, outputs: ByHand) -> list[str]:
             problems.append(
                 f"{who}: queue {name!r}: expected (K, {min(widths)}), rows as wide as z; got ({k}, {d}){turned}"
             )
-        if needs.index and name not in outputs.said:
+        if needs.owners and name not in outputs.said:
             problems.append(
-                f"{who}: queue {name!r} does not say whose its rows are, which are no negatives of their own sample; "
+                f"{who}: queue {name!r} does not say whose its rows are, which it looks at; "
                 f"queues={{{name!r}: {{'z': rows, 'index': index}}}}"
             )
     return problems
@@ -186,12 +200,14 @@ def _compares_nothing(loss: Tensor) -> bool:
     return True
 
 
-def _warn(who: str, needs: Needs, outputs: ByHand) -> None:
-    """What was given and not looked at."""
+def _warn(who: str, needs: Needs, outputs: ByHand, twice: bool) -> None:
+    """What was given and not looked at, and one tensor in the place of two views."""
     idle = [side for side in ("momentum", "teacher") if getattr(outputs, side) and not getattr(needs, side)]
     roles = sorted({e.role for e in outputs.student} & APART - outputs.noted)
     for what in [f"`{side}`" for side in idle] + [f"views of role {role!r}" for role in roles]:
         warnings.warn(f"{who} does not look at {what}, which it was given", stacklevel=CALLER)
+    if twice and needs.pairs:
+        warnings.warn(f"{who}: one tensor stands for two views; embed each view for itself", stacklevel=CALLER)
 
 
 def described(outputs: Outputs) -> str:

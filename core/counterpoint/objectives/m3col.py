@@ -60,7 +60,7 @@ class M3CoL(Objective):
 
     def needs(self) -> Needs:
         roles = frozenset({MIXED} if self.mix_until > 0 else ())
-        return Needs(pairs="across", modalities=2, batch=2, roles=roles)
+        return Needs(pairs="across", modalities=2, batch=2, roles=roles, index=bool(roles))
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         mixing = self.mix_until > 0 and outputs.step < self.mix_until * outputs.total_steps

@@ -87,6 +87,7 @@ class MoCo(Objective):
             momentum=Momentum(self.momentum),
             queues=dict.fromkeys(names, self.queue),
             index=self.drop_own,
+            owners=self.drop_own,
         )
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:

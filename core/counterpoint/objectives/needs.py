@@ -49,8 +49,8 @@ class Needs:
     queues      name -> capacity in rows
     apart       modalities whose views form no pairs
     of          modality -> the `features` it looks at there, where that is not all of them
-    index       whether rows of several batches are told apart by their sample (a state or a queue): the loop always says
-                whose they are, a call has to
+    index       whether it looks at whose a row is beyond the batch: the loop always says so, a call has to
+    owners      whether the rows of queues, too, have to say whose they are
     state       samples that a state by index holds; None: there is none
     """
 
@@ -70,6 +70,7 @@ class Needs:
     apart: frozenset[str] = frozenset()
     of: Mapping[str, frozenset[str]] = field(default_factory=dict)
     index: bool = False
+    owners: bool = False
     state: int | None = None
 
 
@@ -193,8 +194,8 @@ def _check_kept(path: str, needs: Needs, offers: Offers) -> list[str]:
             )
     if needs.index and offers.index is False:
         problems.append(
-            f"{path}: tells rows of several batches apart by their sample; counterpoint.outputs(..., index=index), int64 "
-            "(B,), the position of each sample in the data set"
+            f"{path}: looks at whose a row is beyond the batch; counterpoint.outputs(..., index=index), int64 (B,), the "
+            "position of each sample in the data set"
         )
     elif needs.state is not None and offers.size is not None and offers.size > needs.state:
         problems.append(f"{path}: its state holds {needs.state} samples, and {offers.remedies.state(offers.size)}")
