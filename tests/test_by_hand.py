@@ -633,7 +633,9 @@ def test_what_is_only_near_is_said_and_not_put_in_its_place(kind, name, words):
 
 
 def test_a_recipe_by_another_name_keeps_the_canonical_one(tmp_path):
-    text = "data: {use: ecg.pigcvp}\nencoders: {pressure: {use: ResNet1d}}\nobjective: {use: SimCLR, temperature: 0.2}\n"
+    text = (
+        "data: {use: ecg.pigcvp}\nencoders: {pressure: {use: ResNet1d}}\nobjective: {use: SimCLR, temperature: 0.2}\n"
+    )
     (tmp_path / "r.yaml").write_text(text)
     kept = recipe.load(tmp_path / "r.yaml").as_yaml()
     assert "use: nt_xent" in kept and "use: ecg.resnet1d" in kept and "SimCLR" not in kept
@@ -670,3 +672,77 @@ def test_numbers_of_other_libraries_and_objects_are_parameters():
     assert build("moco", queue=np.int64(7)).queue == 7
     heads = {"a": counterpoint.build("head", "linear", width=4)}
     assert counterpoint.build("head", "several", heads=heads, z="a").heads["a"] is heads["a"]
+
+
+# --- the page ------------------------------------------------------------------------------------------------------------
+
+PAGE = (HERE.parent / "docs" / "own_loop.md").read_text(encoding="utf-8")
+BLOCKS = {
+    title: re.findall(r"```python\n(.*?)```", part, flags=re.S)
+    for title, part in re.findall(r"^#+ ([^\n]*)\n(.*?)(?=^#+ |\Z)", PAGE, flags=re.S | re.M)
+}
+
+
+def notebook(title, part=0):
+    """The names that the code under a heading leaves, run after that of the first, and of SimCLR where it trains nothing."""
+    torch.manual_seed(0)
+    names = {}
+    shown = BLOCKS[title][part]
+    for block in [*BLOCKS["Your own loop"], *([] if "losses" in shown else BLOCKS["SimCLR"]), shown]:
+        exec(compile(block, f"own_loop.md: {title}", "exec"), names)
+    return names
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize(
+    "title", ["SimCLR", "MoCo: a queue and a momentum encoder", "SogCLR: a state for every sample", "FILIP: tokens"]
+)
+def test_the_loop_of_the_page_learns(title):
+    assert all(block.count("\n") <= 25 for block in BLOCKS[title])
+    names = notebook(title)
+    falling = torch.tensor(names["losses"])
+    if title.startswith("MoCo"):  # a longer queue is harder; then it is full
+        assert falling[0] == 0 and len(names["queue"].rows().z) == 256
+        falling = falling[6:]
+        apart = [(a - b).abs().max() for a, b in zip(names["follower"].parameters(), names["encoder"].parameters())]
+        assert all(0 < gap < 1 for gap in apart)
+    if title.startswith("SogCLR"):
+        assert names["state"]["objective"]["log_s"].isfinite().all()
+    assert (
+        falling[-3:].mean() < 0.9 * falling[:3].mean() if falling[0] > 0 else falling[-3:].mean() < falling[:3].mean()
+    )
+
+
+def test_the_lightning_module_of_the_page_trains_and_keeps_the_state(tmp_path):
+    import lightning
+
+    names = notebook("Lightning and Accelerate")
+    module = names["Contrast"]()
+    trainer = lightning.Trainer(
+        max_epochs=4, logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
+        default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(module, names["loader"])
+    assert module.losses[-1] < module.losses[0]
+    (kept,) = tmp_path.rglob("*.ckpt")
+    assert "objective.prototypes" in torch.load(kept, weights_only=False)["state_dict"]
+
+
+def test_the_lines_for_accelerate_run():
+    pytest.importorskip("accelerate")
+    assert notebook("Lightning and Accelerate", 1)["loss"].isfinite()
+
+
+def test_the_page_gathers_with_a_gradient():
+    names = notebook("Several processes")
+    assert names["za"].requires_grad and names["loss"].isfinite()
+
+
+@pytest.mark.parametrize(("mark", "kept"), [("parameters", "parameters"), ("state", "buffers")])
+def test_the_page_says_which_objectives_have_parameters_and_state(mark, kept):
+    said = set(re.findall(r"`(\w+)`", PAGE.partition(f"<!-- {mark} -->")[2].partition("<!-- end -->")[0]))
+    plain = {
+        name.partition(" ")[0].rstrip(","): case.make() for name, case in reversed(CASES.items()) if "," not in name
+    }
+    asked = {"info_nce", "dcl"}  # with learnable=True, as the tests try them
+    assert said == {name for name, objective in plain.items() if [*getattr(objective, kept)()]} - asked

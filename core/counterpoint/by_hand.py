@@ -19,8 +19,8 @@ from counterpoint.errors import ComponentError, suggest
 ONE = "input"  # the modality of a view that names none
 ROLES = frozenset({"raw", "global", "local", "query"}) | APART
 
-View = Tensor | Encoded
-Views = View | Mapping[str, View | Sequence[View]]
+Bare = Tensor | Encoded
+Views = Bare | Mapping[str, Bare | Sequence[Bare]]
 Rows = Tensor | Queued | Mapping[str, Any]
 
 

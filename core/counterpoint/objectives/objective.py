@@ -92,7 +92,10 @@ class Objective(nn.Module):
         needs = self.needs()
         for side, wanted in (("momentum", needs.momentum), ("teacher", needs.teacher)):
             if wanted and outputs.student and not getattr(outputs, side):
-                raise ComponentError(f"{name_of(self)}: expected `{side}` in the outputs; got none")
+                raise ComponentError(
+                    f"{name_of(self)}: expected `{side}` in the outputs; got none. Outside a run: "
+                    f"counterpoint.outputs(za, zb, {side}=[ka, kb])"
+                )
         return self.loss(self.prepare(outputs))
 
 
