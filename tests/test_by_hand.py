@@ -20,6 +20,7 @@ from counterpoint.batch import Batch, Outputs, Queued
 from counterpoint.by_hand import ByHand, NotSaid
 from counterpoint.errors import ComponentError
 from counterpoint.objectives.called import described
+from counterpoint.objectives.needs import Offers, check
 from counterpoint.packs import aliases, registry
 from counterpoint.packs.builtin import TABLES
 from objectives.scenes import everything, scene
@@ -348,6 +349,23 @@ def test_an_error_that_is_not_ours_keeps_its_cause_and_running_out_of_memory_its
         with pytest.raises(wanted) as said:
             objective(outputs(A, Z))
         assert error in (said.value, said.value.__cause__)
+
+
+def test_a_recipe_is_told_the_same_before_training():
+    offers = Offers({"ecg": ["global", "global"]}, "toy", batch=8, size=104)
+    said = lambda name, **parameters: check("r.yaml:3: objective", build(name, **parameters).needs(), offers)  # noqa: E731
+    assert said("info_nce") == said("sogclr", size=104) == said("moco") == []
+    assert "did you mean 'across'" in said("info_nce", pairs="acros")[0]
+    assert "a second modality under `encoders`" in said("info_nce", pairs="ecg")[0]
+    assert said("sogclr", size=10) == [
+        "r.yaml:3: objective: its state holds 10 samples, and the data have 104; leave `size` out, and they say it"
+    ]
+    assert "'imge' is not a modality of the recipe" in said("gram", anchor="imge")[0]
+    assert "views of role clean, and no step under `views` makes one" in said("selfdistill_fpt", role="clean")[0]
+    assert (
+        "add views.ecg: [{use: copies, n: 2}, ...]"
+        in check("o", build("dialog2flow", source="t").needs(), Offers({"ecg": ["global"], "t": ["global"]}, "toy"))[0]
+    )
 
 
 # --- one rule for z and for queues (C) -----------------------------------------------------------------------------------
@@ -736,6 +754,34 @@ def test_the_lines_for_accelerate_run():
 def test_the_page_gathers_with_a_gradient():
     names = notebook("Several processes")
     assert names["za"].requires_grad and names["loss"].isfinite()
+
+
+class Ranks:
+    """What torch.distributed would tell each of two processes whose rows are known."""
+
+    def __init__(self, rows):
+        self.rows, self.rank = rows, 0  # of both processes, one after the other
+
+    is_initialized, get_world_size, get_rank = lambda self: True, lambda self: 2, lambda self: self.rank
+
+    def all_gather(self, parts, mine):
+        (found,) = [r for r in self.rows if torch.equal(r.chunk(2)[self.rank], mine)]
+        for part, whole in zip(parts, found.chunk(2)):
+            part.copy_(whole)
+
+
+def test_rows_that_are_gathered_as_on_the_page_have_the_gradient_of_one_process():
+    names = notebook("Several processes")
+    tower, clip, x, y = names["make_encoder"](), build("clip"), rows(8, 32, seed=1), rows(8, 32, seed=2)
+    embedded = {"a": tower(x), "b": tower(y)}
+    expected = torch.autograd.grad(clip(outputs(embedded))[0], tower.parameters())
+    ranks = names["dist"] = Ranks([z.detach() for z in embedded.values()])
+    found = []
+    for ranks.rank in range(2):
+        views = {m: names["whole"](tower(z).chunk(2)[ranks.rank]) for m, z in (("a", x), ("b", y))}
+        found.append(torch.autograd.grad(clip(outputs(views))[0], tower.parameters()))
+    for one, two, alone in zip(*found, expected):
+        torch.testing.assert_close((one + two) / 2, alone)
 
 
 @pytest.mark.parametrize(("mark", "kept"), [("parameters", "parameters"), ("state", "buffers")])

@@ -295,14 +295,13 @@ def _mapping(kind: str, given: Any, what: str) -> dict[str, Any]:
 def _columns(kind: str, given: Any, size: int, device: torch.device) -> dict[str, Tensor]:
     made = {}
     for name, values in _mapping(kind, given, "tensor").items():
-        column = _tensor(f"{kind}: {name!r}", values, device)
+        who = f"{kind}: {name!r}"
+        column = _tensor(who, values, device)
+        column = column.long() if column.dtype == torch.bool else column
         if kind == "groups" or not column.is_floating_point():
-            made[name] = _whole(
-                f"{kind}: {name!r}", column.long() if column.dtype == torch.bool else column, size, device
-            )
-        else:
-            _check_length(f"{kind}: {name!r}", column, size)
-            made[name] = column
+            column = _whole(who, column, size, device)
+        _check_length(who, column, size)
+        made[name] = column
     return made
 
 

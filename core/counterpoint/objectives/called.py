@@ -81,29 +81,19 @@ def _sides(who: str, needs: Needs, outputs: ByHand) -> list[str]:
 
 def _widths(who: str, needs: Needs, outputs: ByHand) -> list[str]:
     """Of an objective that pairs views and looks at z alone."""
-    widths = {e.modality: e.z.shape[1] for e in outputs.views() if e.modality not in needs.apart}
-    if (
-        needs.pairs is None
-        or needs.features
-        or needs.heads
-        or len({e.z.shape[1] for e in outputs.views() if e.modality in widths}) < 2
-    ):
+    widths = {e.z.shape[1] for e in outputs.views() if e.modality not in needs.apart}
+    if needs.pairs is None or needs.features or needs.heads or len(widths) < 2:
         return []
     return [f"{who}: compares views of one width; got {described(outputs)}"]
 
 
 def offered(needs: Needs, outputs: ByHand) -> Offers:
     """What was given, in the terms of a recipe."""
-    student = outputs.student
-    ordinary = [e for e in student if e.role not in APART]
+    ordinary = [e for e in outputs.student if e.role not in APART]
     by_modality = {m: [e for e in ordinary if e.modality == m] for m in outputs.modalities()}
-    seen = {e.view for e in student}
-    unseen = [e for e in outputs.momentum if needs.momentum is not None and e.view not in seen]
     batch, indexed = outputs.batch, "index" in outputs.said
     return Offers(
-        views={
-            m: [e.role for e in [*student, *unseen] if e.modality == m] for m in dict.fromkeys(e.modality for e in [*student, *unseen])
-        },
+        views=_roles(needs, outputs),
         data="",
         groups=dict.fromkeys(batch.groups, 2),
         labels=dict.fromkeys(batch.labels, 2),
@@ -116,7 +106,14 @@ def offered(needs: Needs, outputs: ByHand) -> Offers:
         index=indexed,
         size=int(batch.index.max()) + 1 if indexed and needs.state is not None and len(batch) else None,
         remedies=CALL,
-    )  # fmt: skip
+    )
+
+
+def _roles(needs: Needs, outputs: ByHand) -> dict[str, list[str]]:
+    """The roles of every modality's views: the student's, and those that momentum encoders alone see, as keys."""
+    views = {e.view: e for e in [*(outputs.momentum if needs.momentum else []), *outputs.student]}
+    ordered = sorted(views.values(), key=lambda e: e.view)
+    return {m: [e.role for e in ordered if e.modality == m] for m in dict.fromkeys(e.modality for e in ordered)}
 
 
 def _features(e: Encoded) -> set[str]:

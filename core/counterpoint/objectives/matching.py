@@ -105,10 +105,10 @@ class Matching(Objective):
             return None, None
         i, j = places(pair)
         ids, alike = outputs.batch.index[pair.row], (pair.q @ pair.k.T).detach() / self.temperature
-        wrong_key, has = drawn(alike, ids, key(seed, query.view, other.view))
-        wrong_query, _ = drawn(alike.T, ids, key(seed, other.view, query.view))
-        wrong_key = outputs.drawn("wrong_key", ids.shape, lambda: wrong_key)
-        wrong_query = outputs.drawn("wrong_query", ids.shape, lambda: wrong_query)
+        for_query, has = drawn(alike, ids, key(seed, query.view, other.view))
+        for_key, _ = drawn(alike.T, ids, key(seed, other.view, query.view))
+        wrong_key = outputs.drawn("wrong_key", ids.shape, lambda: for_query)
+        wrong_query = outputs.drawn("wrong_query", ids.shape, lambda: for_key)
         rows = torch.cat([i, i[has], i[wrong_query[has]]]), torch.cat([j, j[wrong_key[has]], j[has]])
         logits = self._logits(query, other, *rows)
         truth = torch.arange(len(logits), device=logits.device) < len(i)
