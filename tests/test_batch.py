@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from counterpoint.batch import Batch, Encoded, Outputs, View, align, map_tensors, outputs
+from counterpoint.batch import Batch, Encoded, Outputs, View, align, map_tensors
+from counterpoint.by_hand import outputs
 from counterpoint.errors import CounterpointError
 
 
@@ -115,9 +116,13 @@ def test_bare_tensors_for_every_kind_of_objective():
 
     torch.manual_seed(0)
     za, zb, ka, kb, held = (torch.randn(n, 4) for n in (6, 6, 6, 6, 9))
-    out = outputs(za, zb, momentum=[ka, kb], queues={"keys": held}, groups={"patient": torch.arange(6) // 2})
-    for name, parameters in {"moco": {"queue": 9}, "byol": {"dim": 4}, "info_nce": {"positives": "patient"}}.items():
-        loss, _ = counterpoint.build("objective", name, **parameters)(out)
+    given = {
+        "moco": ({"queue": 9}, {"momentum": [ka, kb], "queues": {"keys": held}}),
+        "byol": ({"dim": 4}, {"momentum": [ka, kb]}),
+        "info_nce": ({"positives": "patient"}, {"groups": {"patient": torch.arange(6) // 2}}),
+    }
+    for name, (parameters, more) in given.items():
+        loss, _ = counterpoint.build("objective", name, **parameters)(outputs(za, zb, **more))
         assert torch.isfinite(loss) and loss > 0
     with pytest.raises(CounterpointError, match=r"momentum=\[ka, kb\]"):
         counterpoint.build("objective", "moco")(outputs(za, zb))

@@ -18,6 +18,7 @@ from counterpoint.objectives.self_distillation import SelfDistillation
 from test_fit import QUESTIONS, RECIPE, command
 
 FACTS = {"signal": {"channels": 2, "token_width": 16}, "words": {"vocabulary": 40, "token_width": 16}}
+SIGNAL = {"signal": FACTS["signal"]}
 
 
 def coded():
@@ -33,9 +34,9 @@ def some_batch():
     return Batch({"signal": View("signal", torch.randn(7, 2, 64), rows), "words": words}, rows + 20)
 
 
-def cmim(**options):
+def cmim(facts=FACTS, **options):
     torch.manual_seed(0)
-    return CMIM(dim=8, facts=FACTS, width=8, depth=1, heads=2, **options)
+    return CMIM(dim=8, facts=facts, width=8, depth=1, heads=2, **options)
 
 
 def test_the_input_of_a_view_reaches_objectives_that_ask_for_it_and_no_other():
@@ -103,7 +104,7 @@ def test_codes_repel_and_become_certain():
         v = torch.full((4, 8), spread, requires_grad=True)
         o = counterpoint.outputs({"signal": z[:, 0]})
         o.student[0].heads["logvar"], o.student[0].input = v, torch.zeros(4, 2, 6)
-        terms = cmim(noise=1e3, contrast_weight=0.0)(o)[0]
+        terms = cmim(SIGNAL, noise=1e3, contrast_weight=0.0)(o)[0]
         (slope,) = torch.autograd.grad(terms, v)
         assert torch.all(slope.sign() == sign) if spread else slope.mean() > 0
 
@@ -173,7 +174,7 @@ def test_mistakes_are_said():
     o = counterpoint.outputs({"signal": torch.randn(4, 8)})
     o.student[0].heads["logvar"], o.student[0].input = torch.zeros(4, 8), torch.zeros(4, 2, 6, 6)
     with pytest.raises(ComponentError, match="of 1 axes"):
-        cmim()(o)
+        cmim(SIGNAL)(o)
     o = counterpoint.outputs(torch.randn(4, 8), teacher=[torch.randn(4, 6)])
     with pytest.raises(ComponentError, match="8 wide, the teacher's 6"):
         SelfDistillation()(o)

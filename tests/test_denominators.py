@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from building import towers
-from counterpoint.batch import Queued, View, outputs
+from counterpoint.batch import Queued, View
+from counterpoint.by_hand import outputs
 from counterpoint.errors import ComponentError
 from counterpoint.fit.assembly import momentum_of
 from counterpoint.objectives.decoupled import DCL, DCLW
@@ -131,11 +132,11 @@ def test_a_sample_that_is_new_after_the_first_epoch_starts_from_its_own_estimate
 def test_temperatures_fall_among_like_negatives_and_rise_where_few_hold_the_weight():
     m = ISogCLR(size=8, temperature=0.5)
     like = [torch.zeros(4, 8).index_fill_(1, torch.tensor([0]), 1.0) + 1e-3 * torch.eye(4, 8)] * 2
-    m(outputs(*like))
+    m(outputs(like[0], like[1].clone(), index=torch.arange(4), epoch=0))
     assert (m.tau[0, :4] < 0.5).all() and (m.tau[0, 4:] == 0.5).all()
     m = ISogCLR(size=8, temperature=0.05)
     twins = torch.eye(8)[[0, 0, 1, 2, 3, 4, 5, 6]]
-    m(outputs(twins, twins.clone()))
+    m(outputs(twins, twins.clone(), index=torch.arange(8), epoch=0))
     assert (m.tau[0, :2] > 0.05).all()
 
 

@@ -18,7 +18,7 @@ from counterpoint.heads.dense import Dense, Slots
 from counterpoint.heads.projection import MLP
 from counterpoint.loop.optimizers import sgd
 from counterpoint.objectives.dense import PixPro
-from counterpoint.objectives.objective import Offers, check
+from counterpoint.objectives.needs import Offers, check
 from counterpoint.objectives.slotcon import SlotCon
 from counterpoint.towers.momentum import MomentumTowers
 from counterpoint.towers.sharing import share

@@ -20,7 +20,7 @@ import torch
 
 from counterpoint.batch import Batch
 from counterpoint.kernels import softmax
-from counterpoint.objectives.objective import Needs, Offers, check
+from counterpoint.objectives.needs import Needs, Offers, check
 from counterpoint.packs.builtin import TABLES
 from objectives.scenes import HEADS, SCENES, TENSORS, everything, scene
 

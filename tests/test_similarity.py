@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from counterpoint.batch import Features, View, outputs
+from counterpoint.batch import Features, View
+from counterpoint.by_hand import outputs
 from counterpoint.errors import ComponentError, CounterpointError, RecipeError
 from counterpoint.evaluate import table
 from counterpoint.evaluate.embed import attach, embed

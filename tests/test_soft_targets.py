@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import building
-from counterpoint.batch import View, outputs
+from counterpoint.batch import View
+from counterpoint.by_hand import outputs
 from counterpoint.errors import ComponentError
 from counterpoint.kernels import Grouped, info_nce, softmax_product
 from counterpoint.kernels.soft import (
@@ -29,7 +30,7 @@ from counterpoint.objectives.distillation import DCD, ModX
 from counterpoint.objectives.edited_text import TSVLC
 from counterpoint.objectives.info_nce import InfoNCE
 from counterpoint.objectives.m3col import M3CoL
-from counterpoint.objectives.objective import Offers, check
+from counterpoint.objectives.needs import Offers, check
 from counterpoint.objectives.supremix import SupReMix
 from counterpoint.randomness import Draw
 from counterpoint.views.mix import Mix

@@ -3,17 +3,21 @@
 from counterpoint.markers import Given, Use
 from counterpoint.packs import moved
 
-__all__ = ["Given", "Use", "build", "hookimpl", "load", "outputs", "tokenizer"]
+__all__ = ["Given", "Use", "build", "encoded", "hookimpl", "load", "outputs", "tokenizer"]
 
-
-moved.find()
+moved.find()  # what packs import by its former name
 
 
 def build(kind: str, name: str, **parameters):
-    """A component by its kind and name, such as build("objective", "nt_xent", temperature=0.1)."""
-    from counterpoint.packs.registry import installed
+    """A component by its kind and name, such as build("objective", "nt_xent", temperature=0.1).
 
-    return installed().find(kind, name).build(**parameters)
+    Parameters are checked as a recipe's are; ComponentError for a name or a value that is none.
+    """
+    from counterpoint.packs.registry import installed
+    from counterpoint.recipe.given import checked
+
+    component = installed().find(kind, name)
+    return component.build(**checked(component, parameters))
 
 
 def __getattr__(name: str):
@@ -23,7 +27,8 @@ def __getattr__(name: str):
 
         return version("counterpoint")
     homes = {
-        "outputs": "counterpoint.batch",
+        "outputs": "counterpoint.by_hand",
+        "encoded": "counterpoint.by_hand",
         "load": "counterpoint.towers.loading",
         "tokenizer": "counterpoint.towers.loading",
         "hookimpl": "counterpoint.hookspecs",

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from counterpoint.errors import CounterpointError
+from counterpoint.errors import ComponentError, suggest
 
 NEGATIVE, POSITIVE, MIXED = "negative", "positive", "mixed"
 APART = frozenset({NEGATIVE, POSITIVE, MIXED})  # roles of views that only objectives which name them look at
+PAIRS = ("all", "within", "across")  # kinds of pairs, beside those of one modality
 
 
 def replace(value: Any, **changes) -> Any:
@@ -187,8 +188,8 @@ class Queued(_Movable):
     groups: dict[str, Tensor] = field(default_factory=dict)
 
     def ids(self, by: str = "index") -> Tensor:
-        """int64 (K,): what `Outputs.ids` gives for these rows."""
-        return self.index if by == "index" else unknown_to_unique(self.groups[by], self.index)
+        """int64 (K,): what `Outputs.ids` gives for these rows; ComponentError for a group that they do not know."""
+        return self.index if by == "index" else unknown_to_unique(_column(self.groups, by, "the queue"), self.index)
 
 
 class Pair(NamedTuple):
@@ -211,6 +212,8 @@ class Outputs:
     queues    name -> Queued, as they were before this batch
     batch     index, groups, labels of the whole batch over all ranks; raw inputs of this rank only
     step      counts batches from 0; epoch; total_steps: batches in the whole run
+    draws     random numbers that the objective takes in the place of its own, by name; generator: what it draws from
+              then, None: torch's own. The loop gives neither
     """
 
     student: list[Encoded]
@@ -221,6 +224,8 @@ class Outputs:
     step: int = 0
     epoch: int = 0
     total_steps: int = 1
+    draws: Mapping[str, Tensor] = field(default_factory=dict)
+    generator: torch.Generator | None = None
 
     def views(self, modality: str | None = None, role: str | None = None, of: str = "student") -> list[Encoded]:
         """The Encoded of one modality and role, in order; without `role`, all but negatives, edited positives and mixtures."""
@@ -246,40 +251,32 @@ class Outputs:
         index = self.batch.index[e.row]
         if by == "index":
             return index
-        if by not in self.batch.groups:
-            has = ", ".join(self.batch.groups) or "none"
-            raise CounterpointError(f"{by!r} is not a group of the batch; it has: {has}")
-        return unknown_to_unique(self.batch.groups[by][e.row], index)
+        return unknown_to_unique(_column(self.batch.groups, by, "the batch")[e.row], index)
 
     def pairs(self, which: str = "all", keys: str = "student") -> list[Pair]:
         """Aligned pairs of views of the same samples; a pair without a common sample is left out.
 
         which  all | within (views of one modality) | across (modalities) | a modality: it is the query of every pair
         keys   student: unordered pairs of student views; momentum or teacher: ordered (student view, another view)
+
+        Raises ComponentError for a kind that is none and no modality either.
         """
         found = []
         queries = self.views()
+        if which not in PAIRS and self.student and which not in (names := self.modalities()):
+            raise ComponentError(
+                f"pairs: {which!r} is none of {', '.join(PAIRS)}, and no modality here{suggest(which, [*PAIRS, *names])}"
+            )
         for a, query in enumerate(queries):
             others = queries[a + 1 :] if keys == "student" else self.views(of=keys)
             for key in others:
-                ordered = self._wanted(which, query, key)
+                ordered = paired(which, query, key)
                 if ordered is None:
                     continue
                 pair = align(*ordered)
                 if len(pair.row):
                     found.append(pair)
         return found
-
-    @staticmethod
-    def _wanted(which: str, query: Encoded, key: Encoded) -> tuple[Encoded, Encoded] | None:
-        if query.view == key.view:
-            return None
-        same = query.modality == key.modality
-        if which == "all" or which == ("within" if same else "across"):
-            return query, key
-        if which in (query.modality, key.modality) and not same:
-            return (query, key) if query.modality == which else (key, query)
-        return None
 
     def stack(self, name: str = "z", modality: str | None = None, of: str = "student") -> tuple[Tensor, Tensor]:
         """(V, N, ...) of the N samples that every view has, and their rows int64 (N,)."""
@@ -288,6 +285,34 @@ class Outputs:
         for e in encoded[1:]:
             row = row if e.row is row else row[torch.isin(row, e.row)]
         return torch.stack([getattr(e, name)[_locate(e.row, row)] for e in encoded]), row
+
+    # Random numbers
+
+    def seed(self) -> int:
+        """62 bits from torch's generator on the host, from which an objective makes numbers that follow the samples."""
+        return int(torch.randint(2**62, (), generator=self.generator, device=self._drawn_on("cpu")))
+
+    def rand(self, *shape: int, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
+        """Uniform numbers in [0, 1) of this shape."""
+        made = torch.rand(shape, dtype=dtype, generator=self.generator, device=self._drawn_on(device))
+        return made if self.generator is None else made.to(device)
+
+    def randperm(self, n: int, device: torch.device | None = None) -> Tensor:
+        """int64 (n,): a random order of 0..n-1."""
+        made = torch.randperm(n, generator=self.generator, device=self._drawn_on(device))
+        return made if self.generator is None else made.to(device)
+
+    def _drawn_on(self, device):
+        return device if self.generator is None else self.generator.device
+
+    def drawn(self, name: str, shape: Sequence[int], draw: Callable[[], Tensor]) -> Tensor:
+        """What was given under this name of `draws`, else what `draw` makes; ComponentError for another shape."""
+        if name not in self.draws:
+            return draw()
+        given = torch.as_tensor(self.draws[name], device=self.batch.index.device)
+        if given.shape != tuple(shape):
+            raise ComponentError(f"draws: {name!r}: expected {tuple(shape)}, got {tuple(given.shape)}")
+        return given
 
     def zero(self) -> Tensor:
         """A zero connected to every student embedding, so that no parameter is left without a gradient."""
@@ -314,6 +339,18 @@ class _Zero(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
         nothing = torch.zeros_like(grad)
         return tuple(nothing.expand(shape) for shape in ctx.shapes)
+
+
+def paired(which: str, query: Encoded, key: Encoded) -> tuple[Encoded, Encoded] | None:
+    """The two views as query and key of a pair of this kind; None when they form none."""
+    if query.view == key.view:
+        return None
+    same = query.modality == key.modality
+    if which == "all" or which == ("within" if same else "across"):
+        return query, key
+    if which in (query.modality, key.modality) and not same:
+        return (query, key) if query.modality == which else (key, query)
+    return None
 
 
 def align(query: Encoded, key: Encoded) -> Pair:
@@ -346,49 +383,12 @@ def _locate(rows: Tensor, wanted: Tensor) -> Tensor | slice:
     return order[torch.searchsorted(rows[order].contiguous(), wanted)]
 
 
+def _column(columns: Mapping[str, Tensor], name: str, whose: str) -> Tensor:
+    if name not in columns:
+        raise ComponentError(f"{name!r} is not a group of {whose}; it has: {', '.join(columns) or 'none'}")
+    return columns[name]
+
+
 def unknown_to_unique(ids: Tensor, index: Tensor) -> Tensor:
     """Group ids with every -1 replaced by a number that only its own sample has."""
     return torch.where(ids < 0, -2 - index, ids)
-
-
-Bare = Tensor | dict[str, Tensor | list[Tensor]]
-
-
-def outputs(
-    *views: Bare,
-    momentum: Sequence[Bare] = (),
-    teacher: Sequence[Bare] = (),
-    queues: Mapping[str, Tensor] | None = None,
-    index: Tensor | None = None,
-    groups: Mapping[str, Tensor] | None = None,
-    labels: Mapping[str, Tensor] | None = None,
-) -> Outputs:
-    """Bare tensors as Outputs, to call an objective in a notebook.
-
-    outputs(za, zb): two views of the same B samples, (B, D) each. outputs({"image": zi, "text": zt}): one view a
-    modality; a list of tensors gives several.
-    momentum  the same views as momentum encoders see them, in the same form: momentum=[ka, kb]; teacher: likewise
-    queues    name -> (K, D); groups, labels: name -> (B,); index: int64 (B,), position in the data set
-
-    Raises CounterpointError for anything but tensors of one shape (B, D).
-    """
-    student = _encoded(views)
-    row = student[0].row
-    table = lambda columns: {k: torch.as_tensor(c, device=row.device) for k, c in (columns or {}).items()}  # noqa: E731
-    batch = Batch({}, row if index is None else index, table(groups), table(labels))
-    held = {name: Queued(z, torch.full((len(z),), -1, device=z.device)) for name, z in (queues or {}).items()}
-    others = {"momentum": momentum, "teacher": teacher}
-    return Outputs(student, batch, queues=held, **{side: _encoded(v, row) if v else [] for side, v in others.items()})
-
-
-def _encoded(views: Sequence[Bare], row: Tensor | None = None) -> list[Encoded]:
-    items = [item for view in views for item in (view.items() if isinstance(view, dict) else [("input", view)])]
-    named = [(m, z) for m, found in items for z in (found if isinstance(found, list | tuple) else [found])]
-    if not named or not all(isinstance(z, Tensor) for _, z in named):
-        got = ", ".join(type(z).__name__ for _, z in named) or "nothing"
-        raise CounterpointError(f"outputs() takes tensors (B, D); got {got}")
-    if any(z.ndim != 2 or z.shape != named[0][1].shape for _, z in named):
-        shapes = ", ".join(f"{modality} {tuple(z.shape)}" for modality, z in named)
-        raise CounterpointError(f"outputs() takes tensors (B, D) of one shape; got {shapes}")
-    row = torch.arange(len(named[0][1]), device=named[0][1].device) if row is None else row
-    return [Encoded(m, "global", v, row, z, z) for v, (m, z) in enumerate(named)]

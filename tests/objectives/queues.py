@@ -5,11 +5,11 @@ from functools import partial
 import torch
 
 from counterpoint.objectives.hard import HardContrastive
-from counterpoint.objectives.mixing import FeatureTransform, Hallucinator, MoCHi, draw_for
+from counterpoint.objectives.mixing import FeatureTransform, Hallucinator, MoCHi
 from counterpoint.objectives.moco import Contriever, MoCo
 from counterpoint.objectives.neighbours import NNCLR
 from counterpoint.objectives.simcse import ESimCSE
-from counterpoint.randomness import beta_quantile
+from counterpoint.randomness import Draw, beta_quantile
 from objectives.denominators import plain_hard_term, plain_simcse
 from objectives.foundation import plain_predictor
 from objectives.scenes import MANY, ONE, Case, D, aligned, average, dot, lse, unit, view_pairs, who
@@ -33,7 +33,7 @@ def seen_by(o, m, a, i, queue):
 def draws(o, a, rows, widths):
     """The random numbers of rows of a view, as the objective draws them: one (N, width) for each width."""
     ids = torch.tensor([who(o, a, i) for i, _ in rows])
-    draw = draw_for(ids)
+    draw = Draw(int(torch.randint(2**62, ())), ids)
     return [draw.positions(width).double() for width in widths]
 
 

@@ -32,6 +32,7 @@ def _find(found: Registry, name: str, kind: str | None) -> Component:
     if kind:
         return found.find(kind, name)
     kinds = [k for k in KINDS if _bare(name) in map(_bare, found.names(k))]
+    kinds = kinds or [k for k in KINDS if found.knows(k, name)]
     if len(kinds) == 1:
         return found.find(kinds[0], name)
     if kinds:

@@ -19,7 +19,8 @@ from counterpoint.fit.checks import (
     check_scores,
 )
 from counterpoint.fit.frozen import TEACHER, frozen
-from counterpoint.objectives.objective import Momentum, Needs, Objective, Offers, check
+from counterpoint.objectives.needs import Momentum, Needs, Offers, check
+from counterpoint.objectives.objective import Objective
 from counterpoint.randomness import key, seed_all
 from counterpoint.recipe import Recipe
 from counterpoint.refresh.refresh import Refresh
@@ -184,6 +185,7 @@ def _offers(
         heads=frozenset.intersection(*(frozenset(getattr(t.head, "gives", ())) for t in towers.values())) - {"tokens"},
         teacher=recipe.teacher is not None,
         records={modality: pipeline.records for modality, pipeline in pipelines.items()},
+        size=spec.size,
     )
 
 

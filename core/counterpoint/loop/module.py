@@ -135,9 +135,7 @@ class Loop(LightningModule):
     def _keep(self, objective: Objective, outputs: Outputs, queues: nn.ModuleDict) -> None:
         if not len(queues):
             return
-        for name, e in objective.enqueue(objective.prepare(outputs)).items():
-            groups = {group: outputs.batch.groups[group][e.row] for group in queues[name].groups}
-            self._entering.append((queues[name], Queued(e.z.detach(), outputs.ids(e), groups)))
+        self._entering += [(queues[name], rows) for name, rows in objective.entering(outputs).items()]
 
     def on_after_backward(self) -> None:
         # Not in training_step: the values are still needed by the backward pass. Not in on_train_batch_end of this

@@ -80,11 +80,15 @@ class ALBEF(MoCo):
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         temperature, alpha = self.temperature(), self._alpha_at(outputs)
-        terms = [self._distilled(pair, temperature, alpha, outputs) for pair in self._pairs(outputs)]
+        terms = [self._distilled(pair, temperature, alpha, outputs) for pair in self.view_pairs(outputs)]
         return mean(terms, outputs), self.temperature.parts()
 
+    def needs(self) -> Needs:
+        by_sample = self.positives == "index"
+        return replace(super().needs(), index=by_sample, owners=by_sample)
+
     def _alpha_at(self, outputs: Outputs) -> float:
-        if not self.ramp or outputs.epoch > 0:
+        if not self.ramp or not self.alpha or outputs.epoch > 0:
             return self.alpha
         return self.alpha * min(1.0, outputs.step * len(outputs.batch) / self.size)
 
@@ -99,7 +103,7 @@ class ALBEF(MoCo):
 
     def _candidates(self, pair: Pair, outputs: Outputs) -> tuple[Tensor, Tensor]:
         """K and whose its rows are."""
-        ids, queue = pair_ids(outputs, pair), outputs.queues.get(self._queue_of(pair.key))
+        ids, queue = pair_ids(outputs, pair), outputs.queues.get(self.queue_of(pair.key))
         if queue is None:
             return pair.k, ids
         return torch.cat([pair.k, queue.z.to(pair.k)]), torch.cat([ids, queue.index])

@@ -5,13 +5,11 @@ Dimensions: N aligned rows, n rows of a view, L tokens of a row, D numbers of a 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from counterpoint.batch import Encoded, Outputs
+from counterpoint.batch import Encoded, Outputs, replace
 from counterpoint.errors import ComponentError
 from counterpoint.kernels.info_nce import info_nce
 from counterpoint.kernels.pooling import max_of_stretches, max_over_time
@@ -41,7 +39,11 @@ class AutoTCL(Objective):
 
     Departures from the authors' code: it looks at the stretches of the first series of a batch alone, and leaves out
     one negative more of the first and of the last stretch. Use it with view {use: autotcl}; other pairs of views do.
+
+    Drawn: start, a number in [0, 1): where in its room the first stretch begins.
     """
+
+    draws = ("start",)
 
     def __init__(self, *, temperature: float = 1.0, local_weight: float = 0.1, stretches: int = 16):
         super().__init__()
@@ -58,7 +60,7 @@ class AutoTCL(Objective):
         by_modality = [outputs.views(modality) for modality in outputs.modalities()]
         found = [(views[0], v) for views in by_modality for v in views[1:]]
         pairs = [sides for x, v in found for sides in sides_of_pairs(replace(outputs, student=[x, v]), "within")]
-        start = torch.rand((), device=outputs.batch.index.device)
+        start = outputs.drawn("start", (), lambda: outputs.rand(device=outputs.batch.index.device))
         whole = mean([self._global(*pair) for pair in pairs], outputs)
         contrasted = [views[0] for views in by_modality if views[1:] and len(views[0].row)]
         local = mean([self._local(x, start) for x in contrasted], outputs)

@@ -92,11 +92,14 @@ class BECLR(Objective):
     Departs from the released code in looking for neighbours before the batch enters the memory: there each row is its
     own nearest neighbour. The momentum rises from 0.9 to 1 along a half cosine.
 
+    Drawn: seed, the int64 from which k-means starts.
+
     dim is the width of z; the predictor's hidden width is a quarter of it. Capacity and clusters of a memory are the
     defaults of the released code (20 rows a cluster), whose defaults for the rest vary by data set.
     """
 
     unit = False
+    draws = ("seed",)
 
     def __init__(
         self,
@@ -126,13 +129,13 @@ class BECLR(Objective):
         return Needs(pairs="all", batch=2, momentum=Momentum(self.momentum, 1.0))
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
-        students = outputs.views()
-        seed = int(torch.randint(2**62, ()))
+        students, early = outputs.views(), self.start > 0 and outputs.epoch < self.start
+        seed = int(outputs.drawn("seed", (), lambda: torch.tensor(outputs.seed())))
         z = [_unit(e) for e in students]
         p = [_unit(replace(e, z=self.predictor(e.z))) for e in students]
         t = [_unit(e) for e in outputs.views(of="momentum")]
         sides = {"teacher": t, "predictor": p, "projector": z}
-        found = {name: self._enhanced(name, side, outputs.epoch) for name, side in sides.items()}
+        found = {name: self._enhanced(name, side, early) for name, side in sides.items()}
         aligned = _attraction(found["predictor"], found["teacher"])
         apart = self._repulsion(found["projector"], outputs) if aligned else None
         if self.training:
@@ -148,9 +151,9 @@ class BECLR(Objective):
             if rows := [e.z for e in side if len(e.row)]:
                 self.memories[name].push(torch.cat(rows), seed)
 
-    def _enhanced(self, name: str, side: list[Encoded], epoch: int) -> list[Enhanced]:
+    def _enhanced(self, name: str, side: list[Encoded], early: bool) -> list[Enhanced]:
         memory = self.memories[name]
-        if epoch < self.start or not all(m.clustered for m in self.memories.values()):
+        if early or not all(m.clustered for m in self.memories.values()):
             return [Enhanced(e, None) for e in side]
         with torch.no_grad():
             return [Enhanced(e, memory.neighbours(e.z, self.neighbours)) for e in side]

@@ -70,7 +70,7 @@ class MCL(CLIP):
     def needs(self) -> Needs:
         return Needs(pairs="all", batch=2, groups=frozenset({self.group}))
 
-    def _pair_loss(self, pair: Pair, temperature: float | Tensor, outputs: Outputs) -> Tensor:
+    def pair_loss(self, pair: Pair, temperature: float | Tensor, outputs: Outputs) -> Tensor:
         own, group = pair_ids(outputs, pair), pair_ids(outputs, pair, self.group)
         scale = 1.0 / temperature
         found = softmax_stats(pair.q, pair.k, scale, exclude=(own, own), only=(group, group), columns=True)
@@ -96,7 +96,11 @@ class MLCD(Objective):
     groups    columns that each name one class of a sample; an unknown one (-1) names none
     negatives share of the other classes that are drawn for each sample; views of a sample share the draw
     scale     the inverse temperature
+
+    Drawn: negatives bool (B, classes), whether a class is in N_i; own classes never are.
     """
+
+    draws = ("negatives",)
 
     def __init__(
         self,
@@ -120,7 +124,7 @@ class MLCD(Objective):
         return Needs(groups=frozenset(self.groups))
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
-        seed = int(torch.randint(2**62, ()))
+        seed = outputs.seed()
         centres = normalize(self.centres, dim=1)
         views = [e for e in outputs.views() if len(e.row)]
         if not views:
@@ -128,11 +132,14 @@ class MLCD(Objective):
         z, row = torch.cat([e.z for e in views]), torch.cat([e.row for e in views])
         scores = self.scale * z @ centres.T  # (R, C)
         own = self._own(outputs)  # (B, C)
-        drawn = Draw(seed, outputs.batch.index).positions(len(centres)) < self.negatives
+        drawn = outputs.drawn("negatives", own.shape, lambda: self._drawn(seed, outputs)).bool()
         negative, known = (drawn & ~own)[row], own.any(1)[row]
         against = softplus(log_sum_exp(scores.masked_fill(~negative, -torch.inf), 1), threshold=40)
         towards = softplus(log_sum_exp((-scores).masked_fill(~own[row], -torch.inf), 1), threshold=40)
         return ((against + towards) * known).mean(), {}
+
+    def _drawn(self, seed: int, outputs: Outputs) -> Tensor:
+        return Draw(seed, outputs.batch.index).positions(len(self.centres)) < self.negatives
 
     def _own(self, outputs: Outputs) -> Tensor:
         """bool (B, C): the classes of every sample."""

@@ -48,9 +48,12 @@ class CMIM(Objective):
     reviews (a probability whose other event is an expectation; little dependence on the batch), not its equations.
 
     axes  of time or space of an input of numbers (n, C, ...): f is a network of the code and of the place's coordinates
+
+    Drawn, for every view alike: e (n, D), standard normal.
     """
 
     unit = False
+    draws = ("e",)
 
     def __init__(
         self,
@@ -87,15 +90,16 @@ class CMIM(Objective):
         return Needs(batch=2, modalities=tuple(self.decoders), features=features, heads=heads)
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
-        seed = int(torch.randint(1 << 62, (1,)))
-        found = [self._view(e, outputs.ids(e), seed) for e in outputs.views() if len(e.row)]
+        seed = outputs.seed()
+        found = [self._view(e, outputs.ids(e), seed, outputs) for e in outputs.views() if len(e.row)]
         terms = {name: mean([terms[name] for terms in found], outputs) for name in ("likelihood", "codes", "contrast")}
         total = terms["likelihood"] + terms["codes"] + self.contrast_weight * terms["contrast"]
         return total, {name: term.detach() for name, term in terms.items()}
 
-    def _view(self, e: Encoded, ids: Tensor, seed: int) -> dict[str, Tensor]:
+    def _view(self, e: Encoded, ids: Tensor, seed: int, outputs: Outputs) -> dict[str, Tensor]:
         spread = e.heads[self.variance].to(e.z).clamp(min=self.lowest)
-        noise = Draw(key(seed, e.view), ids).normal(e.z.shape[1]).to(e.z)
+        normal = Draw(key(seed, e.view), ids).normal(e.z.shape[1])
+        noise = outputs.drawn("e", e.z.shape, lambda: normal).to(e.z)
         code = e.z + (spread / 2).exp() * noise
         certainty = -0.5 * (noise.square() + spread + log(2 * pi)).sum(1)  # log q(c | x)
         prior = -0.5 * (code.square() + log(2 * pi)).sum(1)

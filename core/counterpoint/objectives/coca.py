@@ -11,6 +11,7 @@ from counterpoint.modules import NamedModules
 from counterpoint.objectives.clip import CLIP
 from counterpoint.objectives.mechanisms.aligned import places
 from counterpoint.objectives.mechanisms.decoder import Decoder
+from counterpoint.objectives.mechanisms.facts import fact
 from counterpoint.objectives.objective import Needs
 
 
@@ -54,7 +55,7 @@ class CoCa(CLIP):
         self.text = text_of("coca", facts, text)
         self.contrast_weight, self.caption_weight = contrast_weight, caption_weight
         vocabulary = facts[self.text]["vocabulary"]
-        others = {name: known["token_width"] for name, known in facts.items() if name != self.text}
+        others = {m: fact("coca", m, known, "token_width") for m, known in facts.items() if m != self.text}
         made: dict[str, nn.Module] = {
             m: Decoder(vocabulary, c, width, alone, crossing, heads) for m, c in others.items()
         }
@@ -62,7 +63,8 @@ class CoCa(CLIP):
 
     def needs(self) -> Needs:
         features = frozenset({"tokens", "input"})
-        return Needs(pairs="across", batch=2, modalities=(self.text, *self.decoders), features=features)
+        of = {self.text: frozenset({"input"}), **dict.fromkeys(self.decoders, frozenset({"tokens"}))}
+        return Needs(pairs="across", batch=2, modalities=(self.text, *self.decoders), features=features, of=of)
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         contrast, parts = super().loss(outputs)

@@ -55,7 +55,7 @@ class CleanCLIP(CLIP):
         negatives = [e for e in outputs.student if e.role == NEGATIVE]
         originals = replace(outputs, student=[found[0] for found in views] + negatives)
         pairs = originals.pairs("across")
-        cross = mean([self._pair_loss(pair, temperature, originals) for pair in pairs], outputs)
+        cross = mean([self.pair_loss(pair, temperature, originals) for pair in pairs], outputs)
         inner = [align(first, other) for first, *others in views for other in others]
         terms = [self._within(pair, temperature, outputs) for pair in inner if len(pair.row)]
         within = mean(terms, outputs)
@@ -63,7 +63,7 @@ class CleanCLIP(CLIP):
         return self.cross_weight * cross + self.within_weight * within, parts
 
     def _within(self, pair: Pair, temperature: float | Tensor, outputs: Outputs) -> Tensor:
-        return self._contrast(pair.q, pair.k, temperature, pair_ids(outputs, pair), (), 1.0)
+        return self.contrast(pair.q, pair.k, temperature, pair_ids(outputs, pair), (), 1.0)
 
 
 class ContrastiveGap(AlignUniform):
@@ -104,8 +104,8 @@ class ContrastiveGap(AlignUniform):
         pairs = outputs.pairs("across")
         terms = {
             "clip": self.contrast.loss(outputs)[0],
-            "align": mean([self._alignment(p.q - p.k) for p in pairs], outputs),
-            "uniform": _mean_of([self._uniformity(e.z, outputs.ids(e)) for e in outputs.views()], outputs),
+            "align": mean([self.alignment(p.q - p.k) for p in pairs], outputs),
+            "uniform": _mean_of([self.uniformity(e.z, outputs.ids(e)) for e in outputs.views()], outputs),
             "xuniform": _mean_of([self._cross(p, pair_ids(outputs, p)) for p in pairs], outputs),
         }
         weights = (1.0, self.align_weight, self.uniform_weight, self.cross_weight)

@@ -54,10 +54,10 @@ class CWCL(Objective):
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         temperature = self.temperature()
-        terms = [self._pair_loss(pair, temperature, outputs) for pair in outputs.pairs(self.source)]
+        terms = [self.pair_loss(pair, temperature, outputs) for pair in outputs.pairs(self.source)]
         return mean(terms, outputs), self.temperature.parts()
 
-    def _pair_loss(self, pair: Pair, temperature: float | Tensor, outputs: Outputs) -> Tensor:
+    def pair_loss(self, pair: Pair, temperature: float | Tensor, outputs: Outputs) -> Tensor:
         ids, targets = pair_ids(outputs, pair), self._targets(pair)
         forward = soft_info_nce(pair.q, pair.k, temperature, targets)
         return forward + info_nce(pair.k, pair.q, temperature, exclude=(ids, ids))

@@ -57,7 +57,7 @@ class Dialog2Flow(Objective):
     def needs(self) -> Needs:
         if self.source is None:
             return Needs(pairs="all", batch=2, labels=frozenset({self.label}))
-        return Needs(pairs="all", batch=2, modalities=(self.source,))
+        return Needs(pairs="all", batch=2, modalities=(self.source,), apart=frozenset({self.source}))
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         views = [e for e in outputs.views() if e.modality != self.source]

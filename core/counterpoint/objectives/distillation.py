@@ -103,9 +103,9 @@ class DCD(Objective):
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         temperature = self.temperature()
         pairs = outputs.pairs(across_or_all(outputs))
-        return mean([self._pair_loss(pair, temperature, outputs) for pair in pairs], outputs), self.temperature.parts()
+        return mean([self.pair_loss(pair, temperature, outputs) for pair in pairs], outputs), self.temperature.parts()
 
-    def _pair_loss(self, pair: Pair, temperature: float | Tensor, outputs: Outputs) -> Tensor:
+    def pair_loss(self, pair: Pair, temperature: float | Tensor, outputs: Outputs) -> Tensor:
         ids, taught = pair_ids(outputs, pair), twins(outputs, pair, "teacher")
         forward = self._one_way(pair.q, pair.k, *taught, temperature, ids)
         return (forward + self._one_way(pair.k, pair.q, *taught[::-1], temperature, ids)) / 2

@@ -52,7 +52,7 @@ class TSVLC(CLIP):
         temperature = self.temperature()
         pairs = outputs.pairs("across")
         terms = {
-            "clip": mean([self._pair_loss(pair, temperature, outputs) for pair in pairs], outputs),
+            "clip": mean([self.pair_loss(pair, temperature, outputs) for pair in pairs], outputs),
             "negative": mean([t for pair in pairs for t in self._own_edits(pair, temperature, outputs)], outputs),
             "positive": mean(self._positives(temperature, outputs, outputs.views(role=POSITIVE)), outputs),
         }
@@ -75,7 +75,7 @@ class TSVLC(CLIP):
     def _positives(self, temperature, outputs: Outputs, positives: list[Encoded]) -> list[Tensor]:
         pairs = [align(e, p) for p in positives for e in outputs.views()]
         return [
-            self._contrast(pair.q, pair.k, temperature, pair_ids(outputs, pair), (), self.share)
+            self.contrast(pair.q, pair.k, temperature, pair_ids(outputs, pair), (), self.share)
             for pair in pairs
             if len(pair.row)
         ]

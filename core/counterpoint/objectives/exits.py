@@ -92,7 +92,17 @@ class Unfused(Objective):
         """(n, K) of every exit."""
         if self.exits:
             return [e.heads[name].to(e.z) for name in self.exits]
+        if e.modality not in self.projections:
+            raise ComponentError(
+                f"objective unfused: facts do not say the layer_widths of {e.modality!r}, and `exits` names no heads; one of "
+                f"them: facts={{{e.modality!r}: {{'layer_widths': (W1, W2, W3)}}}}"
+            )
         projections = self.projections[e.modality].train(self.training and len(e.row) > 1)
+        if len(e.layers) != len(projections):
+            raise ComponentError(
+                f"objective unfused: expected {len(projections)} layers of {e.modality!r}, as many as layer_widths; got "
+                f"{len(e.layers)}"
+            )
         return [project(layer.to(e.z)) for project, layer in zip(projections, e.layers, strict=True)]
 
 

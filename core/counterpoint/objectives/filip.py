@@ -49,10 +49,10 @@ class FILIP(Objective):
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         temperature = self.temperature()
-        terms = [self._pair_loss(*pair, temperature) for pair in sides_of_pairs(outputs, across_or_all(outputs))]
+        terms = [self.pair_loss(*pair, temperature) for pair in sides_of_pairs(outputs, across_or_all(outputs))]
         return mean(terms, outputs), self.temperature.parts()
 
-    def _pair_loss(self, q: Side, k: Side, ids: Tensor, temperature: float | Tensor) -> Tensor:
+    def pair_loss(self, q: Side, k: Side, ids: Tensor, temperature: float | Tensor) -> Tensor:
         forward, backward = self._tables(q, k)
         forward = info_nce_of(forward / temperature, ids, ids)
         backward = info_nce_of(backward.T / temperature, ids, ids)

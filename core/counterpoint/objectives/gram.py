@@ -60,7 +60,7 @@ class GRAM(Objective):
         self.similarity = Volume(self.anchor)
 
     def needs(self) -> Needs:
-        return Needs(pairs="all", batch=2)
+        return Needs(pairs="all", batch=2, modalities=(self.anchor,) if self.anchor else 1)
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         first = outputs.views(self.anchor)[:1]

@@ -100,14 +100,15 @@ class SogCLR(Objective):
         self.register_buffer("log_s", torch.full((len(self.slots), size), -inf))
 
     def needs(self) -> Needs:
+        samples = self.log_s.shape[1]
         if self.modalities is None:
-            return Needs(pairs="all", batch=2)
-        return Needs(pairs="across", batch=2, modalities=tuple(self.modalities))
+            return Needs(pairs="all", batch=2, index=True, state=samples)
+        return Needs(pairs="across", batch=2, modalities=tuple(self.modalities), index=True, state=samples)
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         terms, measured = [], [[] for _ in self.slots]
         for anchors, positive in self._stacked(outputs) if self.modalities is None else self._across(outputs):
-            pull, found = self._pull(anchors, outputs.epoch == 0)
+            pull, found = self._pull(anchors, self.gamma == 1 or outputs.epoch == 0)
             terms.append(pull - positive)
             measured[anchors.slot].append(found)
         parts = self.parts(outputs)
@@ -178,7 +179,7 @@ class SogCLR(Objective):
     def _estimate(self, anchors: Anchors, log_g: Tensor, first: bool) -> Tensor:
         """(N,): log s_a."""
         old = self.log_s[anchors.slot, anchors.rule[0]]
-        if first or self.gamma == 1:
+        if first:
             return log_g
         moved = torch.logaddexp(old + log(1 - self.gamma), log_g + log(self.gamma))
         return torch.where(old == -inf, log_g, moved)

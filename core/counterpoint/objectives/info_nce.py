@@ -75,20 +75,21 @@ class InfoNCE(Objective):
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         temperature = self.temperature()
         pairs = outputs.pairs(self.which(outputs), keys="student" if self.momentum is None else "momentum")
-        terms = [self._pair_loss(pair, temperature, outputs) for pair in pairs]
+        terms = [self.pair_loss(pair, temperature, outputs) for pair in pairs]
         return mean(terms, outputs), self.temperature.parts()
 
-    def _pair_loss(self, pair: Pair, temperature: float | Tensor, outputs: Outputs) -> Tensor:
+    def pair_loss(self, pair: Pair, temperature: float | Tensor, outputs: Outputs) -> Tensor:
+        """The loss of one pair of views, in the directions that are asked for."""
         ids = pair_ids(outputs, pair, self.positives)
         extra = [self._hard(z, e.modality, temperature, outputs) for z, e in ((pair.q, pair.key), (pair.k, pair.query))]
         if not any(extra):
-            return self._contrast(pair.q, pair.k, temperature, ids, (), self.direction)
+            return self.contrast(pair.q, pair.k, temperature, ids, (), self.direction)
         if self.label_smoothing:
             raise ComponentError("objective: label_smoothing does not go with views of role negative; leave one out")
-        forward = self._contrast(pair.q, pair.k, temperature, ids, extra[0], 1.0)
+        forward = self.contrast(pair.q, pair.k, temperature, ids, extra[0], 1.0)
         if self.direction == 1:
             return forward
-        backward = self._contrast(pair.k, pair.q, temperature, ids, extra[1], 1.0)
+        backward = self.contrast(pair.k, pair.q, temperature, ids, extra[1], 1.0)
         return self.direction * forward + (1 - self.direction) * backward
 
     def _hard(self, z: Tensor, modality: str, temperature: float | Tensor, outputs: Outputs) -> tuple[Tensor, ...]:
@@ -97,7 +98,8 @@ class InfoNCE(Objective):
             softmax_stats(z, e.z, 1.0 / temperature).rows for e in outputs.views(modality, "negative") if len(e.row)
         )
 
-    def _contrast(self, q, k, temperature, ids, extra, direction) -> Tensor:
+    def contrast(self, q, k, temperature, ids, extra, direction) -> Tensor:
+        """Queries q (N, D) against keys k (N, D) of the identities ids (N,); `extra` joins the denominators, (N,) each."""
         how = {"extra": extra, "direction": direction, "denominator": self.denominator}
         if self.positives != "index":
             return info_nce(q, k, temperature, positives=Grouped(ids, ids), **how)

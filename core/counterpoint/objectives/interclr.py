@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from counterpoint.kernels.reference import log_sum_exp
 from counterpoint.markers import Dim, Size
 from counterpoint.objectives.mechanisms.rows import join, pair_ids
 from counterpoint.objectives.moco import MoCo
-from counterpoint.objectives.objective import mean
+from counterpoint.objectives.objective import Needs, mean
 from counterpoint.randomness import Draw, key
 
 CHUNK = 2**26  # numbers of drawn negatives held at a time
@@ -86,7 +88,12 @@ class InterCLR(MoCo):
 
     size, dim  samples in the training set and width of z, from the recipe
     Defaults are those of the ImageNet run.
+
+    Drawn, for every pair of views alike: partner int64 (N,), the samples p by their index, and negatives int64 (N, M), the
+    samples n, M the lesser of `negatives` and `pool`.
     """
+
+    draws = ("partner", "negatives")
 
     def __init__(
         self,
@@ -117,23 +124,36 @@ class InterCLR(MoCo):
         self.memory = Memory(size, dim, clusters, least)
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
+        # Before anything is remembered: what a call does not say is asked for while the memory is as it was.
+        late, turn = self.training and outputs.epoch > 0, self.training and self._turn(outputs)
         intra = super().loss(outputs)[0]
-        seed, pairs = int(torch.randint(2**62, ())), self._pairs(outputs)
-        terms = [self._inter(pair, pair_ids(outputs, pair), seed) for pair in pairs]
+        seed, pairs = outputs.seed(), self.view_pairs(outputs)
+        terms = [self._inter(pair, pair_ids(outputs, pair), seed, outputs) for pair in pairs]
         inter = mean(terms, outputs)
         if self.training:
-            self._remember(outputs, pairs, seed)
+            self._remember(outputs, pairs, seed, late, turn)
         return (1 - self.inter_weight) * intra + self.inter_weight * inter, {
             "intra": intra.detach(),
             "inter": inter.detach(),
         }
 
-    def _inter(self, pair: Pair, ids: Tensor, seed: int) -> Tensor:
+    def needs(self) -> Needs:
+        return replace(super().needs(), index=True, state=len(self.memory.seen))
+
+    def _turn(self, outputs: Outputs) -> bool:
+        return self.every == 1 or outputs.step % self.every == 0
+
+    def _inter(self, pair: Pair, ids: Tensor, seed: int, outputs: Outputs) -> Tensor:
         memory, draw = self.memory, Draw(key(seed, pair.query.view, pair.key.view), ids)
-        label = memory.labels[ids]
-        partner = memory.features[memory.members(label, draw.uniform())]
+        label, chance = memory.labels[ids], draw.uniform()
+        partner = memory.features[outputs.drawn("partner", ids.shape, lambda: memory.members(label, chance))]
         positive = ((pair.q * partner.to(pair.q)).sum(1) - self.margin) / self.temperature
-        chosen, valid = self._semi_hard(pair.q.detach(), label, draw)
+        if "negatives" in outputs.draws:
+            shape = (len(ids), min(self.negatives, self.pool))
+            chosen = outputs.drawn("negatives", shape, lambda: ids)
+            valid = memory.seen[chosen] & (memory.labels[chosen] != label[:, None])
+        else:
+            chosen, valid = self._semi_hard(pair.q.detach(), label, draw)
         negatives = _log_sum(pair.q, memory.features, chosen, valid, 1 / self.temperature)
         return (contrast(negatives, positive) * (label >= 0)).mean()
 
@@ -153,16 +173,16 @@ class InterCLR(MoCo):
         return torch.cat([ids for ids, _ in found]), torch.cat([valid for _, valid in found])
 
     @torch.no_grad()
-    def _remember(self, outputs: Outputs, pairs: list[Pair], seed: int) -> None:
+    def _remember(self, outputs: Outputs, pairs: list[Pair], seed: int, late: bool, turn: bool) -> None:
         served = {pair.key.view for pair in pairs}
         if keys := [e for e in outputs.views(of="momentum") if e.view in served]:
             joined: Encoded = join(keys)
             self.memory.write(outputs.ids(joined), joined.z)
         memory = self.memory
         if memory.clustered:
-            due = outputs.step % self.every == 0
+            due = turn
         else:
-            due = bool(memory.seen.all()) or (outputs.epoch > 0 and int(memory.seen.sum()) >= len(memory.centroids))
+            due = bool(memory.seen.all()) or (late and int(memory.seen.sum()) >= len(memory.centroids))
         if due:
             memory.cluster(seed)
 

@@ -60,10 +60,10 @@ class M3CoL(Objective):
 
     def needs(self) -> Needs:
         roles = frozenset({MIXED} if self.mix_until > 0 else ())
-        return Needs(pairs="across", modalities=2, batch=2, roles=roles)
+        return Needs(pairs="across", modalities=2, batch=2, roles=roles, index=bool(roles))
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
-        mixing = outputs.step < self.mix_until * outputs.total_steps
+        mixing = self.mix_until > 0 and outputs.step < self.mix_until * outputs.total_steps
         plain = outputs.views()
         queries = outputs.views(role=MIXED) if mixing else plain
         pairs = [align(a, b) for a in queries for b in plain if a.modality != b.modality]
@@ -83,6 +83,11 @@ class M3CoL(Objective):
 def _both_samples(pair: Pair, outputs: Outputs) -> Indexed:
     """The weights of each mixture's own row and of its partner's rows among the N keys."""
     n, i = len(pair.row), places(pair)[0]
+    if lacking := {"partner", "share"} - set(pair.query.meta):
+        raise ComponentError(
+            f"objective m3col: a view of role {MIXED} says the partner of each row, its index in the data set, and the share "
+            f"of the own sample; {pair.query.modality!r} lacks {', '.join(sorted(lacking))} in its meta"
+        )
     partner, share = (pair.query.meta[name][i] for name in ("partner", "share"))
     own, mixture, key = _joined(pair.query, partner, outputs.batch.index[pair.row])
     rest = (1 - share)[mixture] / torch.bincount(mixture, minlength=n)[mixture]

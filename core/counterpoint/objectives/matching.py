@@ -15,6 +15,7 @@ from counterpoint.kernels.by_rows import by_rows
 from counterpoint.markers import Facts
 from counterpoint.modules import NamedModules
 from counterpoint.objectives.mechanisms.aligned import places
+from counterpoint.objectives.mechanisms.facts import fact
 from counterpoint.objectives.objective import Needs, Objective
 from counterpoint.randomness import Draw, key
 
@@ -63,7 +64,12 @@ class Matching(Objective):
     width, layers, heads  of the transformer; the text asks where one of two modalities has a vocabulary, else the first
 
     Departs from the papers, whose fusion layers are the upper half of a pretrained text encoder: here they are apart and new.
+
+    Drawn, for every pair of views alike: wrong_key and wrong_query int64 (N,), for each of the N pairs the place of the pair
+    from which the other side is taken.
     """
+
+    draws = ("wrong_key", "wrong_query")
 
     def __init__(self, *, facts: Facts, temperature: float = 0.07, width: int = 256, layers: int = 3, heads: int = 4):
         super().__init__()
@@ -72,18 +78,19 @@ class Matching(Objective):
                 "objective 'matching': expected layers of 1 or more, heads that divide the width, and a temperature above 0; got "
                 f"layers: {layers}, heads: {heads}, width: {width}, temperature: {temperature}"
             )
-        self.temperature = temperature
-        names = list(facts)
+        self.temperature, self.modalities = temperature, list(facts)
+        names = self.modalities
         couples = [_asking(a, b, facts) for i, a in enumerate(names) for b in names[i + 1 :]]
-        widths = {name: known["token_width"] for name, known in facts.items()}
+        widths = {name: fact("matching", name, known, "token_width") for name, known in facts.items()}
         made = {f"{a}, {b}": Fusion(widths[a], widths[b], width, layers, heads) for a, b in couples}
         self.fusions: nn.ModuleDict = NamedModules(made)
 
     def needs(self) -> Needs:
-        return Needs(pairs="across", batch=2, modalities=2, features=frozenset({"tokens"}))
+        named = tuple(self.modalities) if len(self.modalities) > 1 else 2
+        return Needs(pairs="across", batch=2, modalities=named, features=frozenset({"tokens"}))
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
-        seed = int(torch.randint(1 << 62, ()))
+        seed = outputs.seed()
         found = [self._match(pair, outputs, seed) for pair in outputs.pairs("across")]
         found = [(loss, right) for loss, right in found if loss is not None]
         if not found:
@@ -98,8 +105,10 @@ class Matching(Objective):
             return None, None
         i, j = places(pair)
         ids, alike = outputs.batch.index[pair.row], (pair.q @ pair.k.T).detach() / self.temperature
-        wrong_key, has = drawn(alike, ids, key(seed, query.view, other.view))
-        wrong_query, _ = drawn(alike.T, ids, key(seed, other.view, query.view))
+        for_query, has = drawn(alike, ids, key(seed, query.view, other.view))
+        for_key, _ = drawn(alike.T, ids, key(seed, other.view, query.view))
+        wrong_key = outputs.drawn("wrong_key", ids.shape, lambda: for_query)
+        wrong_query = outputs.drawn("wrong_query", ids.shape, lambda: for_key)
         rows = torch.cat([i, i[has], i[wrong_query[has]]]), torch.cat([j, j[wrong_key[has]], j[has]])
         logits = self._logits(query, other, *rows)
         truth = torch.arange(len(logits), device=logits.device) < len(i)

@@ -19,11 +19,6 @@ from counterpoint.objectives.moco import Compared, MoCo
 from counterpoint.randomness import Draw, beta_quantile
 
 
-def draw_for(ids: Tensor) -> Draw:
-    """Random numbers of rows, each a function of torch's generator on the host and of the row's id alone."""
-    return Draw(int(torch.randint(2**62, ())), ids)
-
-
 class MoCHi(MoCo):
     """Mixing of contrastive hard negatives (Kalantidis et al., 2020, section 4).
 
@@ -39,7 +34,12 @@ class MoCHi(MoCo):
 
     start  epochs before the first synthetic negative; the paper has 10 for ImageNet-100, 15 for ImageNet-1K
     others as in `moco`, with the temperature of MoCo v2, on which the paper builds
+
+    Drawn, for every pair of views alike: i and j (N, pairs), the ranks of n_i and n_j among the hardest, int64 from 0, and a
+    (N, pairs) in (0, 1); third (N, own), the ranks of the n_j in g, and b (N, own) in (0, 1/2).
     """
+
+    draws = ("i", "j", "a", "third", "b")
 
     ELEMENTS = 2**23  # numbers held at a time, in synthetic rows or similarities; made again in the backward pass
 
@@ -73,10 +73,13 @@ class MoCHi(MoCo):
         self.hard, self.synthetic, self.start = hard, (pairs, own), start
 
     def mixed(self, compared: Compared, outputs: Outputs) -> Compared:
-        if outputs.epoch < self.start or not len(compared.q):
+        if (self.start > 0 and outputs.epoch < self.start) or not len(compared.q):
             return compared
-        (pairs, own), draw = self.synthetic, draw_for(compared.ids)
-        chance = [draw.positions(n).to(compared.q) for n in (pairs, pairs, pairs, own, own)]  # (N, n) each
+        (pairs, own), draw = self.synthetic, Draw(outputs.seed(), compared.ids)
+        chance = [
+            self._chance(name, n, draw, compared, outputs)
+            for name, n in zip(self.draws, (pairs, pairs, pairs, own, own))
+        ]
         size = max(1, self.ELEMENTS // max((pairs + own) * compared.q.shape[1], len(compared.negatives)))
         extra = []
         for start in range(0, len(compared.q), size):
@@ -86,12 +89,22 @@ class MoCHi(MoCo):
             extra.append(checkpoint(self._logits, *arguments, use_reentrant=False, preserve_rng_state=False))
         return compared._replace(extra=torch.cat(extra))
 
+    @staticmethod
+    def _chance(name: str, n: int, draw: Draw, compared: Compared, outputs: Outputs) -> Tensor:
+        """(N, n): uniform numbers, or what was given: ranks as they are, a share b as the half of a number."""
+        drawn = draw.positions(n).to(compared.q)
+        given = outputs.drawn(name, drawn.shape, lambda: drawn)
+        if given is drawn or not given.is_floating_point():
+            return given
+        return given.to(drawn) * (2 if name == "b" else 1)
+
     def _logits(self, q: Tensor, queue: Tensor, exclude, chance: list[Tensor]) -> Tensor:
         """(n, pairs + own): logits of the synthetic negatives of n queries."""
         with torch.no_grad():
             found, seen = self._hardest(q, queue, exclude)  # (n, hard), (n,)
             i, j, a, third, b = chance
-            row = lambda u: queue[found.gather(1, (u * seen[:, None].clamp(min=1)).long())]  # noqa: E731
+            place = lambda u: (u * seen[:, None].clamp(min=1)).long() if u.is_floating_point() else u  # noqa: E731
+            row = lambda u: queue[found.gather(1, place(u))]  # noqa: E731
             h = a[..., None] * row(i) + (1 - a[..., None]) * row(j)
             g = b[..., None] / 2 * q[:, None] + (1 - b[..., None] / 2) * row(third)
             made = normalize(torch.cat([h, g], 1), dim=-1)  # (n, pairs + own, D)
@@ -123,7 +136,11 @@ class FeatureTransform(MoCo):
     positive, negative  parameter of each Beta distribution; None: no such mixing
     renormalize         unit length again after mixing (an option of the released code, off there too)
     start               epochs before the first mixing; others as in `moco`
+
+    Drawn, for every pair of views alike: l (N, D) in [1, 2], order int64 (K,), the permutation of the queue, m (K, D) in [0, 1].
     """
+
+    draws = ("l", "order", "m")
 
     def __init__(
         self,
@@ -154,19 +171,25 @@ class FeatureTransform(MoCo):
         self.betas, self.renormalize, self.start = (positive, negative), renormalize, start
 
     def mixed(self, compared: Compared, outputs: Outputs) -> Compared:
-        if outputs.epoch < self.start:
+        if self.start > 0 and outputs.epoch < self.start:
             return compared
         q, k, queue = compared.q, compared.k, compared.negatives
         if self.betas[0] is not None:
-            share = 1 + beta_quantile(draw_for(compared.ids).positions(q.shape[1]).to(q), self.betas[0], self.betas[0])
+            draw = Draw(outputs.seed(), compared.ids)
+            one = lambda: 1 + beta_quantile(draw.positions(q.shape[1]).to(q), self.betas[0], self.betas[0])  # noqa: E731
+            share = outputs.drawn("l", q.shape, one).to(q)
             q, k = share * q + (1 - share) * k, share * k + (1 - share) * q
         if self.betas[1] is not None:
-            other = torch.randperm(len(queue), device=queue.device)
-            share = beta_quantile(torch.rand_like(queue), self.betas[1], self.betas[1])
+            other = outputs.drawn("order", (len(queue),), lambda: outputs.randperm(len(queue), queue.device))
+            share = outputs.drawn("m", queue.shape, lambda: self._between(queue, outputs)).to(queue)
             queue = share * queue + (1 - share) * queue[other]
         if self.renormalize:
             q, k, queue = (normalize(z, dim=-1) for z in (q, k, queue))
         return compared._replace(q=q, k=k, negatives=queue)
+
+    def _between(self, queue: Tensor, outputs: Outputs) -> Tensor:
+        uniform = outputs.rand(*queue.shape, dtype=queue.dtype, device=queue.device)
+        return beta_quantile(uniform, self.betas[1], self.betas[1])
 
 
 class Hallucinator(MoCo):
@@ -184,7 +207,11 @@ class Hallucinator(MoCo):
     released code, which doubles them for the loss, stores both copies).
 
     dim is D, the width of z; others as in `moco`, with T 0.2
+
+    Drawn: r, one number in [0, extrapolate).
     """
+
+    draws = ("r",)
 
     def __init__(
         self,
@@ -217,7 +244,7 @@ class Hallucinator(MoCo):
 
     def mixed(self, compared: Compared, outputs: Outputs) -> Compared:
         q, k, exclude = compared.q, compared.k, compared.exclude
-        r = self.extrapolate * torch.rand((), dtype=q.dtype, device=q.device)
+        r = outputs.drawn("r", (), lambda: self.extrapolate * outputs.rand(dtype=q.dtype, device=q.device))
         made = self.mlp(torch.cat([q, (1 + r) * q - r * k], 1))
         both = normalize(torch.cat([q, made]), dim=-1, eps=1e-12)
         exclude = None if exclude is None else (exclude[0].repeat(2), exclude[1])

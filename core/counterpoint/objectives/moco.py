@@ -86,20 +86,23 @@ class MoCo(Objective):
             modalities=1 if self.modalities is None else tuple(self.modalities),
             momentum=Momentum(self.momentum),
             queues=dict.fromkeys(names, self.queue),
+            index=self.drop_own,
+            owners=self.drop_own,
         )
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
-        return mean([self._pair_loss(pair, outputs) for pair in self._pairs(outputs)], outputs), {}
+        return mean([self.pair_loss(pair, outputs) for pair in self.view_pairs(outputs)], outputs), {}
 
     def enqueue(self, outputs: Outputs) -> dict[str, Encoded]:
         keys: dict[str, list[Encoded]] = {}
-        served = {pair.key.view for pair in self._pairs(outputs)}
+        served = {pair.key.view for pair in self.view_pairs(outputs)}
         for e in outputs.views(of="momentum"):
             if e.view in served:
-                keys.setdefault(self._queue_of(e), []).append(e)
+                keys.setdefault(self.queue_of(e), []).append(e)
         return {name: join(views) for name, views in keys.items()}
 
-    def _pairs(self, outputs: Outputs) -> list[Pair]:
+    def view_pairs(self, outputs: Outputs) -> list[Pair]:
+        """The pairs of a student's view and another view's momentum key that are compared."""
         self._check(outputs)
         pairs = outputs.pairs("within" if self.modalities is None else "across", keys="momentum")
         return [p for p in pairs if self._wants(p)]
@@ -108,7 +111,8 @@ class MoCo(Objective):
         listed = self.modalities is None or {pair.query.modality, pair.key.modality} <= set(self.modalities)
         return listed and (self.symmetric or pair.query.view < pair.key.view)
 
-    def _queue_of(self, e: Encoded) -> str:
+    def queue_of(self, e: Encoded) -> str:
+        """The name of the queue that holds keys like this one."""
         return "keys" if self.modalities is None else f"keys_{e.modality}"
 
     def _check(self, outputs: Outputs) -> None:
@@ -118,8 +122,8 @@ class MoCo(Objective):
                 f"name them: modalities: [{', '.join(names)}]"
             )
 
-    def _pair_loss(self, pair: Pair, outputs: Outputs) -> Tensor:
-        queue = outputs.queues.get(self._queue_of(pair.key))
+    def pair_loss(self, pair: Pair, outputs: Outputs) -> Tensor:
+        queue = outputs.queues.get(self.queue_of(pair.key))
         if queue is None or not len(queue.z):
             return outputs.zero()
         ids = pair_ids(outputs, pair)

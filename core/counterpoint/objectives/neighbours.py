@@ -39,7 +39,7 @@ class NNCLR(Objective):
     queue      rows of the support set (section 4.1: 98304); dim is D, the width of z; one modality
     """
 
-    unit = False
+    unit, unit_queues = False, True
     CHUNK = 1024  # rows whose neighbours are sought at a time
 
     def __init__(

@@ -30,7 +30,7 @@ class SelfDistillation(Objective):
         self.role = role
 
     def needs(self) -> Needs:
-        return Needs(teacher=True)
+        return Needs(teacher=True, roles=frozenset({self.role} if self.role else ()))
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         seen = {e.view: e for e in outputs.views(role=self.role, of="teacher")}

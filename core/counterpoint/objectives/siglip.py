@@ -40,12 +40,10 @@ class SigLIP(Objective):
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         scale = self.log_scale.exp()
-        terms = [
-            self._pair_loss(pair, scale, pair_ids(outputs, pair)) for pair in outputs.pairs(across_or_all(outputs))
-        ]
+        terms = [self.pair_loss(pair, scale, pair_ids(outputs, pair)) for pair in outputs.pairs(across_or_all(outputs))]
         return mean(terms, outputs), {"scale": scale.detach(), "bias": self.bias.detach()}
 
-    def _pair_loss(self, pair: Pair, scale: Tensor, ids: Tensor) -> Tensor:
+    def pair_loss(self, pair: Pair, scale: Tensor, ids: Tensor) -> Tensor:
         positive = softplus(-(scale * (pair.q * pair.k).sum(-1) + self.bias), threshold=40)
         negative = softplus_sums(pair.q, pair.k, scale, self.bias, exclude=(ids, ids))
         return (positive + negative).mean()

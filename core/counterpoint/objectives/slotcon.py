@@ -105,7 +105,7 @@ class SlotCon(Objective):
         grouped = {name: self._grouped(e) for name, e in views.items()}
         group = mean([self._group(pair) for pair in pairs], outputs)
         terms = [
-            self._contrast(pair, *(grouped[id(e), e.view] for e in (pair.query, pair.key)), outputs) for pair in pairs
+            self.contrast(pair, *(grouped[id(e), e.view] for e in (pair.query, pair.key)), outputs) for pair in pairs
         ]
         slots = mean(terms, outputs)
         if self.training:
@@ -141,7 +141,7 @@ class SlotCon(Objective):
         terms = -(target * (s / self.student_temperature).log_softmax(2)).sum(2)  # (N, L)
         return (terms * there).sum() / there.sum().clamp(min=1)
 
-    def _contrast(self, pair: Aligned, a: Grouped, b: Grouped, outputs: Outputs) -> Tensor:
+    def contrast(self, pair: Aligned, a: Grouped, b: Grouped, outputs: Outputs) -> Tensor:
         """The slots of the one view among those of the other."""
         keys = b.active[pair.j]  # (N, K)
         both = a.active[pair.i] & keys

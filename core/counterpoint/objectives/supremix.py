@@ -51,7 +51,11 @@ class SupReMix(Objective):
     window     in units of the label; the authors' 5 are years
     magnify    False: w = 1
     shape      of the beta distribution of shares
+
+    Drawn: shares (R, R) in [0, 1], of anchor i (first) in its mixture with k, rows of all views one after the other.
     """
+
+    draws = ("shares",)
 
     CHUNK = 4 * 1024 * 1024  # mixtures whose logits are held at a time
 
@@ -76,14 +80,15 @@ class SupReMix(Objective):
         return Needs(pairs="all", batch=2, labels=frozenset({self.label}))
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
-        seed, rows = int(torch.randint(2**62, ())), self._rows(outputs)
+        seed, (rows, place) = outputs.seed(), self._rows(outputs)
+        given = self._given(outputs, place)
         reach = self._reach(rows.y)
         size = max(1, self.CHUNK // max(1, len(rows.y), reach[0] * reach[1]))
         chunks = [slice(start, start + size) for start in range(0, len(rows.y), size)]
         if len(chunks) == 1:
-            return self._terms(*rows, chunks[0], reach, seed).mean(), {}
+            return self._terms(*rows, chunks[0], reach, seed, given).mean(), {}
         again = {"use_reentrant": False, "preserve_rng_state": False}
-        terms = [checkpoint(self._terms, *rows, chunk, reach, seed, **again) for chunk in chunks]
+        terms = [checkpoint(self._terms, *rows, chunk, reach, seed, given, **again) for chunk in chunks]
         return torch.cat(terms).mean() if terms else outputs.zero(), {}
 
     def _reach(self, y: Tensor) -> tuple[int, int]:
@@ -94,7 +99,16 @@ class SupReMix(Objective):
     def _near(self, gap: Tensor) -> tuple[Tensor, Tensor]:
         return (gap < 0) & (gap > -self.window), (gap > 0) & (gap < self.window)
 
-    def _rows(self, outputs: Outputs) -> Rows:
+    @staticmethod
+    def _given(outputs: Outputs, place: Tensor) -> Tensor | None:
+        """(R, R) by label: the shares that were given, if any."""
+        if "shares" not in outputs.draws:
+            return None
+        whole = sum(len(e.row) for e in outputs.views())
+        return outputs.drawn("shares", (whole, whole), lambda: place)[place][:, place]
+
+    def _rows(self, outputs: Outputs) -> tuple[Rows, Tensor]:
+        """The rows, and the place int64 (R,) of each among all rows of all views."""
         z, index, _ = stack_views(outputs)
         views = outputs.views()
         labels = outputs.batch.labels[self.label][torch.cat([e.row for e in views])]
@@ -102,15 +116,18 @@ class SupReMix(Objective):
         known = labels.isfinite() if labels.is_floating_point() else labels >= 0
         y, order = labels[known].to(z.dtype).sort(stable=True)
         z = z[known][order]
-        return Rows(z, z.detach(), y, (splitmix64(index) + number)[known][order])
+        rows = Rows(z, z.detach(), y, (splitmix64(index) + number)[known][order])
+        return rows, known.nonzero()[:, 0][order]
 
-    def _terms(self, z: Tensor, fixed: Tensor, y: Tensor, ids: Tensor, chunk: slice, reach, seed: int) -> Tensor:
+    def _terms(
+        self, z: Tensor, fixed: Tensor, y: Tensor, ids: Tensor, chunk: slice, reach, seed: int, given: Tensor | None
+    ) -> Tensor:
         """(A,): the terms of some anchors."""
         anchor, at = z[chunk] / self.temperature, torch.arange(len(y), device=y.device)[chunk]
         gap = y - y[chunk, None]  # (A, R)
         logits, still = anchor @ z.T, anchor @ fixed.T  # (A, R), with and without a gradient to the second
         others = torch.arange(len(y), device=y.device) != at[:, None]
-        share = self._shares(ids, chunk, seed).to(z.dtype)
+        share = (self._shares(ids, chunk, seed) if given is None else given[chunk]).to(z.dtype)
         with_anchor = share * still.gather(1, at[:, None]) + (1 - share) * still
         between, inside = self._between(still, gap, reach)  # (A, pairs)
         candidates = [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from counterpoint.batch import Encoded, Outputs
+from counterpoint.batch import Encoded, Outputs, Queued
 from counterpoint.errors import ComponentError
 from counterpoint.markers import Dim
 from counterpoint.objectives.mechanisms.rows import join
@@ -70,8 +70,10 @@ class SwAV(Objective):
         return Needs(pairs="all", batch=2, queues={"keys": self.queue} if self.queue else {})
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
-        prototypes = self._unit_prototypes(outputs.step < self.frozen_steps)
-        held = self._held(outputs, prototypes)
+        frozen = self.frozen_steps > 0 and outputs.step < self.frozen_steps
+        used = self.queue > 0 and (self.queue_start <= 0 or outputs.epoch >= self.queue_start)
+        prototypes = self._unit_prototypes(frozen)
+        held = self._held(outputs.queues.get("keys") if used else None, prototypes)
         both = [self._targets_and_predictions(e, prototypes, held) for e in outputs.views()]  # (n, 2 K) each
         terms = []
         for pair in replace(outputs, student=both).pairs():
@@ -92,9 +94,9 @@ class SwAV(Objective):
         weights = self.prototypes.detach() if frozen else self.prototypes
         return weights if self.training else normalize(weights, dim=1)
 
-    def _held(self, outputs: Outputs, prototypes: Tensor) -> Tensor:
+    @staticmethod
+    def _held(queue: Queued | None, prototypes: Tensor) -> Tensor:
         """(m, K): the scores of the rows in the queue."""
-        queue = outputs.queues.get("keys") if self.queue and outputs.epoch >= self.queue_start else None
         return prototypes.new_zeros(0, len(prototypes)) if queue is None else queue.z.to(prototypes) @ prototypes.T
 
     def _targets_and_predictions(self, e: Encoded, prototypes: Tensor, held: Tensor) -> Encoded:

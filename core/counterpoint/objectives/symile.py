@@ -41,7 +41,11 @@ class Symile(Objective):
 
     A sample that lacks a view has no product of the same degree: it is left out, and so is its part in negatives. The
     orders are functions of a seed and of the samples, whatever the order of the batch is.
+
+    Drawn: orders int64 (V, V - 1, T), for each anchor view the order of each other view, in their order.
     """
+
+    draws = ("orders",)
 
     CHUNK = 1 << 16  # tuples held at a time
 
@@ -58,25 +62,34 @@ class Symile(Objective):
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         z, sample = complete(outputs.views())
         ids, scale = outputs.batch.index[sample], 1 / self.temperature()
-        seed = int(torch.randint(1 << 62, ()))
+        seed = outputs.seed()
         if not len(ids) or len(z) < 2:
             return outputs.zero(), self.temperature.parts()
         positive = scale * prod(z).sum(-1)  # (T,)
-        make = self._shuffled if self.negatives == "n" else self._all
         terms = []
         for a, anchor in enumerate(z):
-            negative = make(anchor, z[:a] + z[a + 1 :], ids, scale, key(seed, a))
+            others = z[:a] + z[a + 1 :]
+            if self.negatives == "n":
+                negative = self._shuffled(anchor, others, ids, scale, self._orders(outputs, ids, len(z), a, seed))
+            else:
+                negative = self._all(anchor, others, ids, scale)
             terms.append(contrast(negative, positive).mean())
         return mean(terms, outputs), self.temperature.parts()
 
-    def _shuffled(self, anchor: Tensor, others: list[Tensor], ids: Tensor, scale, seed: int) -> Tensor:
+    @staticmethod
+    def _orders(outputs: Outputs, ids: Tensor, views: int, anchor: int, seed: int) -> list[Tensor]:
+        """int64 (T,) of every view but the anchor."""
+        if "orders" in outputs.draws:
+            return list(outputs.drawn("orders", (views, views - 1, len(ids)), lambda: ids)[anchor])
+        return [shuffle(ids, key(key(seed, anchor), m)) for m in range(views - 1)]
+
+    def _shuffled(self, anchor: Tensor, others: list[Tensor], ids: Tensor, scale, orders: list[Tensor]) -> Tensor:
         """(T,): the log-sum-exp over T tuples, each of which one sample does not meet."""
-        orders = [shuffle(ids, key(seed, m)) for m in range(len(others))]
         tuples = prod(z[order] for z, order in zip(others, orders))  # (T, D)
         by_chance = _of_one([ids[order] for order in orders], ids)
         return softmax_stats(anchor, tuples, scale, exclude=(ids, by_chance)).rows
 
-    def _all(self, anchor: Tensor, others: list[Tensor], ids: Tensor, scale, seed: int) -> Tensor:
+    def _all(self, anchor: Tensor, others: list[Tensor], ids: Tensor, scale) -> Tensor:
         """(T,): the log-sum-exp over all tuples of a row of each other view, but the true one."""
         count = len(ids) ** len(others)
         starts = range(0, count, self.CHUNK)

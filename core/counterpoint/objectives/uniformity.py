@@ -34,18 +34,19 @@ class AlignUniform(Objective):
         return Needs(pairs="all", batch=2)
 
     def loss(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
-        align = mean([self._alignment(p.q - p.k) for p in outputs.pairs()], outputs)
-        spread = [self._uniformity(e.z, outputs.ids(e)) for e in outputs.views()]
+        align = mean([self.alignment(p.q - p.k) for p in outputs.pairs()], outputs)
+        spread = [self.uniformity(e.z, outputs.ids(e)) for e in outputs.views()]
         uniform = mean([term for term in spread if term is not None], outputs)
         parts = {"align": align.detach(), "uniform": uniform.detach()}
         return self.align_weight * align + self.uniform_weight * uniform, parts
 
-    def _alignment(self, difference: Tensor) -> Tensor:
+    def alignment(self, difference: Tensor) -> Tensor:
+        """The mean of |q - k|^alpha over differences (N, D)."""
         if self.alpha == 2:  # without the root, whose slope at 0 is infinite
             return difference.square().sum(-1).mean()
         return vector_norm(difference, dim=-1).pow(self.alpha).mean()
 
-    def _uniformity(self, z: Tensor, ids: Tensor) -> Tensor | None:
+    def uniformity(self, z: Tensor, ids: Tensor) -> Tensor | None:
         """||a - b||^2 = 2 - 2 a . b on the sphere, so the mean is a log-sum-exp at scale 2 t."""
         pairs = int(counts(len(z), len(z), (ids, ids), None, z.device).sum())
         if not pairs:

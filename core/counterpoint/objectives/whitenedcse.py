@@ -33,6 +33,6 @@ class WhitenedCSE(InfoNCE):
         for modality in outputs.modalities():
             views = outputs.views(modality)
             pairs = [pair for pair in outputs.pairs("within") if pair.query is views[0]] if views else []
-            terms = [self._pair_loss(pair, temperature, outputs) for pair in pairs]
+            terms = [self.pair_loss(pair, temperature, outputs) for pair in pairs]
             losses += [sum(terms)] if terms else []
         return (sum(losses) / len(losses) if losses else outputs.zero()), {}

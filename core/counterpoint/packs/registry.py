@@ -1,7 +1,8 @@
 """Name -> component: its signature, its documentation, and the factory itself, imported when it is asked for.
 
 A component's name is bare when it is the core's own (`info_nce`), `pack.name` when a pack brings it
-(`ecg.inception_time`); `distribution/pack.name` picks one of several distributions that bring the same name.
+(`ecg.inception_time`); `distribution/pack.name` picks one of several distributions that bring the same name. Other
+spellings and well-known other names find it, too (`aliases`); the name itself always wins.
 """
 
 import functools
@@ -19,7 +20,7 @@ from typing import Any
 
 from counterpoint.errors import ComponentError, CounterpointError, suggest
 from counterpoint.markers import KINDS, Given
-from counterpoint.packs import builtin, compat, contract, discovery, targets
+from counterpoint.packs import aliases, builtin, compat, contract, discovery, targets
 from counterpoint.packs.discovery import Discovery, Pack
 from counterpoint.packs.isolation import isolated
 
@@ -143,9 +144,9 @@ class Registry:
             yield from found if len(found) == 1 else map(_qualified, found)
 
     def find(self, kind: str, name: str) -> Component:
-        """The component of this name; ComponentError when there is none, or when several distributions bring it."""
+        """The component of this name, or of which it is another; ComponentError when there is none, or are several."""
         distribution, _, full = name.rpartition("/")
-        found = self._named(kind).get(full, [])
+        found = self._named(kind).get(self._own_name(kind, full), [])
         if distribution:
             wanted = targets.canonical(distribution)
             found = [_qualified(c) for c in found if targets.canonical(c.provider.distribution) == wanted]
@@ -155,6 +156,31 @@ class Registry:
             choices = " or ".join(repr(_qualified(c).name) for c in found)
             raise ComponentError(f"{kind} {name!r} is brought by {_providers(found)}; write {choices}")
         return found[0]
+
+    def knows(self, kind: str, name: str) -> bool:
+        """Whether `find` has an answer to this name, be it that there are several."""
+        full = name.rpartition("/")[2]
+        named = self._named(kind)
+        return full in named or bool(self._spelt(kind, full)) or aliases.canonical(kind, full) in named
+
+    def _own_name(self, kind: str, name: str) -> str:
+        """The name itself where there is one; else that of which it is another spelling, or an alias."""
+        named = self._named(kind)
+        if name in named:
+            return name
+        spelt = self._spelt(kind, name)
+        if len(spelt) > 1:
+            raise ComponentError(f"{kind} {name!r} is the name of several; write {' or '.join(map(repr, spelt))}")
+        alias = aliases.canonical(kind, name)
+        return spelt[0] if spelt else alias if alias in named else name
+
+    def _spelt(self, kind: str, name: str) -> list[str]:
+        """Names that differ in case, `-`, `_` and spaces alone; of encoders, else those that do without their pack's."""
+        named, wanted = self._named(kind), aliases.plain(name, kind)
+        whole = [full for full in named if aliases.plain(full, kind) == wanted]
+        if whole or kind != "encoder" or "." in name:
+            return sorted(whole)
+        return sorted(full for full in named if aliases.plain(full.partition(".")[2], kind) == wanted)
 
     def recipes(self) -> dict[str, Path]:
         """Every installed recipe: `pack/name` -> file; `distribution/pack/name` where two distributions share a name."""
@@ -185,6 +211,8 @@ class Registry:
 
     def _unknown(self, kind: str, name: str) -> str:
         full = name.rpartition("/")[2]
+        if instead := aliases.near(kind, full):
+            return f"unknown {kind} {name!r}; {instead}"
         others = [other for other in KINDS if other != kind and full in self._providers[other]]
         if others:
             return f"unknown {kind} {name!r}; {full!r} is of another kind: {', '.join(others)}"

@@ -56,6 +56,25 @@ def check(hint: Any, node: Node, path: str, mistakes: Mistakes) -> Any:
         raise _unfit(hint) from error
 
 
+def checked(hint: Any, value: Any, name: str) -> tuple[Any, list[str]]:
+    """What a value given from Python is as `hint` wants it, and its mistakes in the words of a recipe's."""
+    try:
+        return adapter(hint).validate_python(value), []
+    except ValidationError as error:
+        places = list(_deepest(error, value).items())[:MOST]
+        return value, [
+            f"{''.join([name, *(f'[{key!r}]' for key in at)])}: {_sentence(m, _at(value, at))}" for at, m in places
+        ]
+    except PydanticUserError as error:
+        raise _unfit(hint) from error
+
+
+def _at(value: Any, place: tuple) -> Any:
+    for key in place:
+        value = value[key]
+    return value
+
+
 def adapter(hint: Any) -> TypeAdapter:
     """The validator of an annotation, made once."""
     if not _hashes(hint):

@@ -29,8 +29,7 @@ def by_hand(a: torch.Tensor, b: torch.Tensor, c: list[float], g: float, t: float
 
 def test_value_and_gradient_are_those_of_the_formula():
     a, b, c = views()
-    outputs = counterpoint.outputs(a, b, labels={"strength": c})
-    outputs.epoch = 30
+    outputs = counterpoint.outputs(a, b, labels={"strength": c}, epoch=30)
     objective = TeamUp(temperature=0.4, start=10, ramp=40, most=2.0)
     loss, parts = objective(outputs)
     expected = by_hand(a, b, c.tolist(), 0.5, 0.4)
@@ -41,7 +40,7 @@ def test_value_and_gradient_are_those_of_the_formula():
 
 def test_before_it_starts_it_is_nt_xent_and_it_stops_rising():
     a, b, c = views()
-    outputs = counterpoint.outputs(a, b, labels={"strength": c})
+    outputs = counterpoint.outputs(a, b, labels={"strength": c}, epoch=0)
     loss, _ = TeamUp(temperature=0.4, start=10)(outputs)
     assert math.isclose(loss.item(), NTXent(temperature=0.4)(outputs)[0].item(), rel_tol=1e-9)
     assert TeamUp(start=10, ramp=40, most=2.0).gamma(10_000) == 2.0
@@ -51,7 +50,7 @@ def test_a_node_of_unknown_strength_counts_as_zero():
     a, b, c = views()
     losses = []
     for unknown in (float("nan"), 0.0):
-        outputs = counterpoint.outputs(a, b, labels={"strength": torch.cat([c[:4], torch.tensor([unknown])])})
-        outputs.epoch = 50
+        strength = torch.cat([c[:4], torch.tensor([unknown])])
+        outputs = counterpoint.outputs(a, b, labels={"strength": strength}, epoch=50)
         losses.append(TeamUp()(outputs)[0].item())
     assert losses[0] == losses[1]
