@@ -177,9 +177,8 @@ def _queues(who: str, needs: Needs, outputs: ByHand) -> list[str]:
 
 
 def _draws(who: str, objective: Asked, outputs: ByHand) -> list[str]:
-    known = suggest("", objective.draws) or "; it draws nothing"
     return [
-        f"{who}: {name!r} is nothing that it draws{suggest(name, objective.draws) or known}"
+        f"{who}: {name!r} is nothing that it draws{suggest(name, objective.draws) or '; it draws nothing'}"
         for name in outputs.draws
         if name not in objective.draws
     ]
