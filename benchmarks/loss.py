@@ -57,7 +57,7 @@ def ours_pairs() -> Loss:
 
 
 def ours_views() -> Loss:
-    from counterpoint.by_hand import outputs
+    from counterpoint.by_hand.outputs import outputs
     from counterpoint.objectives.nt_xent import NTXent
 
     objective = NTXent(temperature=TEMPERATURE).to(DEVICE)

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import normalize
 
 from building import loop
-from counterpoint.by_hand import outputs
+from counterpoint.by_hand.outputs import outputs
 from counterpoint.objectives.clip import CLIP
 from counterpoint.objectives.info_nce import InfoNCE
 from memory import resident

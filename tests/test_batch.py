@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from counterpoint.batch import Batch, Encoded, Outputs, View, align, map_tensors
-from counterpoint.by_hand import outputs
+from counterpoint.by_hand.outputs import outputs
 from counterpoint.errors import CounterpointError
 
 

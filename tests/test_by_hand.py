@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 import counterpoint
 from counterpoint import cli, encoded, outputs, recipe
 from counterpoint.batch import Batch, Outputs, Queued
-from counterpoint.by_hand import ByHand, NotSaid
+from counterpoint.by_hand.outputs import ByHand, NotSaid
 from counterpoint.errors import ComponentError
 from counterpoint.objectives.called import described
 from counterpoint.objectives.needs import Offers, check

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from building import towers
 from counterpoint.batch import Queued, View
-from counterpoint.by_hand import outputs
+from counterpoint.by_hand.outputs import outputs
 from counterpoint.errors import ComponentError
 from counterpoint.fit.assembly import momentum_of
 from counterpoint.objectives.decoupled import DCL, DCLW

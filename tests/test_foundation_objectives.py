@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from counterpoint.batch import Outputs, Queued
-from counterpoint.by_hand import outputs
+from counterpoint.by_hand.outputs import outputs
 from counterpoint.errors import ComponentError
 from counterpoint.kernels import softmax
 from counterpoint.objectives.byol import BYOL

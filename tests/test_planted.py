@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from counterpoint import build
-from counterpoint.by_hand import outputs
+from counterpoint.by_hand.outputs import outputs
 from counterpoint.data.dataset import Dataset, Spec
 from counterpoint.data.derived.planted import Planted, with_patch
 from counterpoint.errors import ComponentError, CounterpointError, DataError

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from counterpoint.batch import Features, View
-from counterpoint.by_hand import outputs
+from counterpoint.by_hand.outputs import outputs
 from counterpoint.errors import ComponentError, CounterpointError, RecipeError
 from counterpoint.evaluate import table
 from counterpoint.evaluate.embed import attach, embed

@@ -7,7 +7,7 @@ import torch
 
 import building
 from counterpoint.batch import View
-from counterpoint.by_hand import outputs
+from counterpoint.by_hand.outputs import outputs
 from counterpoint.errors import ComponentError
 from counterpoint.kernels import Grouped, info_nce, softmax_product
 from counterpoint.kernels.soft import (

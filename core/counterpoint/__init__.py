@@ -27,8 +27,8 @@ def __getattr__(name: str):
 
         return version("counterpoint")
     homes = {
-        "outputs": "counterpoint.by_hand",
-        "encoded": "counterpoint.by_hand",
+        "outputs": "counterpoint.by_hand.outputs",
+        "encoded": "counterpoint.by_hand.views",
         "load": "counterpoint.towers.loading",
         "tokenizer": "counterpoint.towers.loading",
         "hookimpl": "counterpoint.hookspecs",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from counterpoint.batch import APART, Encoded, Outputs, paired, replace
-from counterpoint.by_hand import ByHand, NotSaid
+from counterpoint.by_hand.outputs import ByHand, NotSaid
 from counterpoint.errors import ComponentError, suggest
 from counterpoint.objectives.needs import Needs, Offers, check
 from counterpoint.objectives.remedies import CALL

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.batch import Encoded, Outputs, Queued, replace
-from counterpoint.by_hand import ByHand
+from counterpoint.by_hand.outputs import ByHand
 from counterpoint.errors import ComponentError
 from counterpoint.kernels.autocast import no_autocast
 from counterpoint.kernels.unit_rows import unit
