@@ -5,9 +5,6 @@ docs/pack_api.md lists what packs may import.
 """
 
 import sys
-from importlib import import_module
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 
 MOVED = {  # in API 1
     "counterpoint.importing": "counterpoint.packs.importing",
@@ -19,15 +16,20 @@ class Moved:
     """Finds and loads modules by the names that they had."""
 
     @staticmethod
-    def find_spec(name: str, path=None, target=None) -> ModuleSpec | None:
-        return ModuleSpec(name, Moved) if name in MOVED else None
+    def find_spec(name: str, path=None, target=None):
+        if name in MOVED:
+            from importlib.machinery import ModuleSpec
+
+            return ModuleSpec(name, Moved)
 
     @staticmethod
-    def create_module(spec: ModuleSpec) -> None:
+    def create_module(spec) -> None:
         """Python makes an empty module, which the real one takes the place of."""
 
     @staticmethod
-    def exec_module(module: ModuleType) -> None:
+    def exec_module(module) -> None:
+        from importlib import import_module
+
         sys.modules[module.__name__] = import_module(MOVED[module.__name__])
 
 

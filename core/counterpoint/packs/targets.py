@@ -38,6 +38,9 @@ def locate(module: str) -> ModuleSpec | None:
         if name and path is None:
             return None  # the parent is a module, not a package
         name = f"{name}.{part}" if name else part
+        if name != module and (known := getattr(sys.modules.get(name), "__path__", None)) is not None:
+            path = list(known)  # a package that is imported already need not be looked for
+            continue
         spec = next((s for finder in sys.meta_path if (s := finder.find_spec(name, path))), None)
         if spec is None:
             return None
