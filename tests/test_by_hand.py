@@ -625,6 +625,13 @@ def test_a_component_has_other_names(kind, name, canonical):
     assert find(kind, name) == canonical
 
 
+def test_a_ramp_over_the_first_epoch_asks_how_long_that_is():
+    objective = counterpoint.build("objective", "albef", **MODALITIES)
+    seen = outputs(TWO, **MOMENTUM, **QUEUES, step=3, epoch=0)
+    with pytest.raises(ComponentError, match="build it with size="):
+        objective(seen)
+
+
 def test_a_canonical_name_wins_and_an_alias_is_none():
     for kind, table in aliases.ALIASES.items():
         known = set(registry.installed().names(kind))

@@ -213,7 +213,7 @@ def test_albef_ramps_its_distillation_over_the_first_epoch():
 
 
 def test_albef_queues_momentum_rows_and_keeps_its_temperature_in_bounds():
-    o, m = scene("two modalities"), ALBEF(modalities=["image", "text"], queue=9).double()
+    o, m = scene("two modalities"), ALBEF(modalities=["image", "text"], queue=9, size=50).double()
     entering = m.enqueue(m.prepare(o))
     assert m.needs().queues == {"keys_image": 9, "keys_text": 9} and entering.keys() == m.needs().queues.keys()
     torch.testing.assert_close(entering["keys_text"].z, torch.nn.functional.normalize(o.momentum[1].z, dim=1))

@@ -158,7 +158,7 @@ def plain_albef(o, m, alpha=0.4, queues=True, entropy=False):
     return average(losses)
 
 
-PAIR = partial(ALBEF, modalities=["image", "text"])
+PAIR = partial(ALBEF, modalities=["image", "text"], size=50)
 
 CASES = {
     "convirt": Case(ConVIRT, plain_convirt, SEVERAL),

@@ -12,7 +12,7 @@ from torch import Tensor
 from counterpoint.batch import Encoded, Outputs, Pair
 from counterpoint.errors import ComponentError
 from counterpoint.kernels.soft import Blend, GroupMean, SoftmaxOf, own, soft_info_nce
-from counterpoint.markers import Modalities, Size
+from counterpoint.markers import MaybeSize, Modalities
 from counterpoint.objectives.mechanisms.aligned import twins
 from counterpoint.objectives.mechanisms.rows import pair_ids
 from counterpoint.objectives.mechanisms.temperature import Temperature
@@ -64,12 +64,14 @@ class ALBEF(MoCo):
         queue: int = 65536,
         momentum: float = 0.995,
         positives: Literal["pair", "index"] = "pair",
-        size: Size = 1,
+        size: MaybeSize = None,
         modalities: Modalities = None,
     ):
         super().__init__(temperature=temperature, queue=queue, momentum=momentum, symmetric=True, modalities=modalities)
         if self.modalities is None:
-            raise ComponentError(f"objective {self._name()}: needs two modalities or more; got {modalities}")
+            raise ComponentError(
+                f"objective {self._name()}: needs two modalities or more, such as modalities=['image', 'text']; got {modalities}"
+            )
         if not 0 <= alpha <= 1:
             raise ComponentError(f"objective {self._name()}: alpha is a share in [0, 1]; got {alpha}")
         self.temperature, self.alpha, self.ramp = Bounded(temperature), alpha, ramp
@@ -90,6 +92,11 @@ class ALBEF(MoCo):
     def _alpha_at(self, outputs: Outputs) -> float:
         if not self.ramp or not self.alpha or outputs.epoch > 0:
             return self.alpha
+        if self.size is None:
+            raise ComponentError(
+                f"objective {self._name()}: alpha rises over the first epoch, whose length nobody says; build it with size=, "
+                "the samples of the training set, or with ramp=False"
+            )
         return self.alpha * min(1.0, outputs.step * len(outputs.batch) / self.size)
 
     def _distilled(self, pair: Pair, temperature: Tensor, alpha: float, outputs: Outputs) -> Tensor:
