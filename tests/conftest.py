@@ -9,6 +9,7 @@ from textwrap import dedent
 import pytest
 import torch
 
+from bits import Bits
 from faults import FaultTable
 
 if not torch.cuda.is_available():  # Triton reads it when it is imported: its kernels then run on a CPU
@@ -17,10 +18,13 @@ if not torch.cuda.is_available():  # Triton reads it when it is imported: its ke
 
 def pytest_addoption(parser):
     parser.addoption("--faults-to", help="where the table of the tests marked `fault` is written, as JSON")
+    parser.addoption("--bits-to", help="where digests of the runs that tests leave are appended: see tests/bits.py")
 
 
 def pytest_configure(config):
     config.pluginmanager.register(FaultTable(config.getoption("--faults-to")), "faults")
+    if path := config.getoption("--bits-to"):
+        config.pluginmanager.register(Bits(path), "bits")
 
 
 def _install(
