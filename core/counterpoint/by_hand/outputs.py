@@ -23,7 +23,6 @@ from counterpoint.errors import ComponentError
 class NotSaid:
     """Stands for a step, epoch or number of steps that a call does not say: whatever is done with it raises."""
 
-    SAYS = {"step": "step=step", "epoch": "epoch=epoch", "total_steps": "total_steps=total_steps"}
     COUNTS = {"step": "batches from 0", "epoch": "from 0", "total_steps": "the batches of the whole run"}
 
     def __init__(self, name: str, who: str = "an objective"):
@@ -35,7 +34,7 @@ class NotSaid:
     def _ask(self, *_) -> NoReturn:
         raise ComponentError(
             f"{self.who}: its formula depends on the {self.name.replace('_', ' ')}, which these outputs do not say; "
-            f"counterpoint.outputs(..., {self.SAYS[self.name]}), counting {self.COUNTS[self.name]}"
+            f"counterpoint.outputs(..., {self.name}={self.name}), counting {self.COUNTS[self.name]}"
         )
 
     # A sequence, too: torch asks what it does not know for its length.

@@ -83,12 +83,6 @@ def _name(recipe: Recipe) -> str:
     return recipe.stage or "train"
 
 
-def record_starts(recipe: Recipe) -> dict[str, dict[str, str]]:
-    """stage -> folder and checksum of the run it starts from, for run.json."""
-    runs = {name: part.begins.run for name, part in recipe.stage_recipes() if part.begins and part.begins.run}
-    return {name: {"run": run, "sha256": stored_checksum(open_trained(run).weights)} for name, run in runs.items()}
-
-
 def check_start(assembly: Assembly) -> None:
     """RecipeError when the run that a stage starts from cannot be had, or none of its tensors fits."""
     recipe = assembly.recipe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,24 @@ def _named(recipe: Recipe, place: str, section: Any, kind: str, root: Path) -> I
         raise RecipeError([f"{recipe.where(f'{place}{kind}.run')}: {error}"]) from None
 
 
-def record(recipe: Recipe) -> dict[str, dict[str, str]]:
+def record_teachers(recipe: Recipe) -> dict[str, dict[str, str]]:
     """stage -> folder and checksum of its teacher's weights, for run.json."""
-    stages = recipe.stage_recipes()
-    found = {name: part.teacher.run for name, part in stages if part.teacher and part.teacher.run}
-    return {name: {"run": run, "sha256": stored_checksum(open_trained(run).weights)} for name, run in found.items()}
+    return _recorded({name: part.teacher for name, part in recipe.stage_recipes()})
+
+
+def record_starts(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """stage -> folder and checksum of the run it starts from, for run.json."""
+    return _recorded({name: part.begins for name, part in recipe.stage_recipes()})
+
+
+def _recorded(stages: Mapping[str, Trained | None]) -> dict[str, dict[str, str]]:
+    runs = {name: trained.run for name, trained in stages.items() if trained and trained.run}
+    return {name: {"run": run, "sha256": stored_checksum(open_trained(run).weights)} for name, run in runs.items()}
 
 
 def check_unchanged(run: Run, recipe: Recipe) -> None:
     """RunError when a teacher has other weights than when the run began; where its folder is does not matter."""
-    then, now = run.facts().get("teacher", {}), record(recipe)
+    then, now = run.facts().get("teacher", {}), record_teachers(recipe)
     for stage, teacher in now.items():
         before = then.get(stage)
         if before is None or before["sha256"] != teacher["sha256"]:

@@ -11,9 +11,9 @@ from counterpoint.data.loader import named_faults
 from counterpoint.errors import RecipeError, RunError, Stopped
 from counterpoint.fit.assembly import Assembly, assemble
 from counterpoint.fit.dry_run import try_out
-from counterpoint.fit.initial_weights import Finished, check_start, fill_earlier, record_starts, side_by_side
+from counterpoint.fit.initial_weights import Finished, check_start, fill_earlier, side_by_side
 from counterpoint.fit.length import world_of
-from counterpoint.fit.other_runs import check_unchanged, record, resolved
+from counterpoint.fit.other_runs import check_unchanged, record_starts, record_teachers, resolved
 from counterpoint.objectives.mechanisms.learned_similarity import save_similarity
 from counterpoint.recipe import Recipe
 from counterpoint.runs import atomic, processes
@@ -124,7 +124,7 @@ def _describe(run: Run, recipe: Recipe, assembly: Assembly, shapes: dict) -> Non
     run.note(
         name=run.name, created=now(), state="training", seed=recipe.seed, recipe=str(recipe.source),
         versions=versions(providers), given=assembly.given, shapes=shapes, torch_threads=torch.get_num_threads(),
-        teacher=record(recipe), start=record_starts(recipe),
+        teacher=record_teachers(recipe), start=record_starts(recipe),
         features=[m for m, tower in assembly.towers.items() if getattr(tower.encoder, "gives", ())],
         configuration=configuration(recipe),
     )  # fmt: skip

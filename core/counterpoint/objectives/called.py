@@ -43,7 +43,7 @@ def called(objective: Asked, outputs: ByHand) -> tuple[Tensor, dict[str, Tensor]
     who, needs = name_of(objective), objective.needs()
     if problems := lacks(who, objective, needs, outputs):
         raise ComponentError("\n".join(dict.fromkeys(problems)))
-    when = {name: getattr(outputs, name) for name in NotSaid.SAYS}
+    when = {name: getattr(outputs, name) for name in NotSaid.COUNTS}
     seen = replace(outputs, noted=set(), **{n: NotSaid(n, who) for n, at in when.items() if isinstance(at, NotSaid)})
     loss, parts = _loss(objective, who, objective.prepare(seen))
     if "zero" in seen.noted and not _waits(needs, seen) and _compares_nothing(loss):

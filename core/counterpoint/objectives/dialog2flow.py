@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -13,6 +12,7 @@ from counterpoint.errors import ComponentError
 from counterpoint.kernels import Grouped, info_nce
 from counterpoint.kernels.soft import SoftmaxOf, soft_info_nce
 from counterpoint.objectives.mechanisms.aligned import by_sample
+from counterpoint.objectives.mechanisms.rows import classes
 from counterpoint.objectives.objective import Needs, Objective, mean
 
 
@@ -71,10 +71,7 @@ class Dialog2Flow(Objective):
         return mean([term(pair, outputs) for pair in pairs], outputs), {}
 
     def _hard(self, pair: Pair, outputs: Outputs) -> Tensor:
-        labels, index = outputs.batch.labels[self.label][pair.row], outputs.batch.index[pair.row]
-        if labels.is_floating_point():
-            raise ComponentError(f"objective dialog2flow: label {self.label!r} is a value, expected a class (int64)")
-        who = torch.where(labels < 0, -2 - index, labels)
+        who = classes("dialog2flow", outputs, [replace(pair.query, row=pair.row)], self.label)
         return info_nce(pair.q, pair.k, self.temperature, positives=Grouped(who, who), direction="both")
 
     def _soft(self, pair: Pair, outputs: Outputs) -> Tensor:
